@@ -1,0 +1,121 @@
+//! The worker's side.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+
+use super::{ANSWER, ClientError, Connection, Endpoint};
+use crate::{
+    event::{EventsStored, NewEvents},
+    headers,
+    ids::{QueueName, TaskId},
+    inside::HeldLease,
+    lease::{Beat, Heartbeat, LeaseQuery, Leased, Started},
+    report::{Accepted, Report},
+    secret::Secret,
+    task::Artifact,
+};
+
+/// Calls that need a worker's token.
+#[derive(Clone)]
+pub struct WorkerClient(Connection);
+
+/// Calls that need a lease too.
+#[derive(Clone)]
+pub struct LeasedClient {
+    connection: Connection,
+    lease: HeldLease,
+}
+
+impl WorkerClient {
+    /// A client for the worker's door. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn new(door: Endpoint, token: Secret) -> Result<Self, ClientError> {
+        Connection::new(door, Some(token)).map(Self)
+    }
+
+    /// `GET /tasks/lease/{queue}`: a task, or `None` when none came in time.
+    ///
+    /// # Errors
+    /// `wrong_queue`, and as any call.
+    pub async fn lease(&self, queue: &QueueName, query: &LeaseQuery) -> Result<Option<Leased>, ClientError> {
+        let timeout = ANSWER + Duration::from_secs(query.wait);
+        let request = self.0.request(Method::GET, &format!("/tasks/lease/{queue}")).query(query);
+        self.0.json_unless_empty(request.timeout(timeout)).await
+    }
+
+    /// A client for the calls about one lease.
+    #[must_use]
+    pub fn with_lease(&self, lease: HeldLease) -> LeasedClient {
+        LeasedClient { connection: self.0.clone(), lease }
+    }
+}
+
+impl LeasedClient {
+    fn request(&self, method: Method, verb: &str) -> RequestBuilder {
+        self.connection
+            .request(method, &format!("/tasks/{}/{verb}", self.lease.task))
+            .header(headers::LEASE, self.lease.token.expose())
+            .header(headers::ATTEMPT, self.lease.attempt)
+    }
+
+    /// The task that the lease is for.
+    #[must_use]
+    pub fn task(&self) -> &TaskId {
+        &self.lease.task
+    }
+
+    /// `POST /tasks/{id}/start`.
+    ///
+    /// # Errors
+    /// `lease_lost`, `gateway_unavailable` (the task went back to its queue), and as any call.
+    pub async fn start(&self) -> Result<Started, ClientError> {
+        self.connection.json(self.request(Method::POST, "start").json(&json!({}))).await
+    }
+
+    /// `POST /tasks/{id}/heartbeat`, waiting up to `wait` for an order.
+    ///
+    /// # Errors
+    /// `lease_lost`, and as any call.
+    pub async fn heartbeat(&self, beat: &Heartbeat, wait: Duration) -> Result<Beat, ClientError> {
+        let request = self.request(Method::POST, &format!("heartbeat?wait={}", wait.as_secs()));
+        self.connection.json(request.timeout(ANSWER + wait).json(beat)).await
+    }
+
+    /// `POST /tasks/{id}/events`.
+    ///
+    /// # Errors
+    /// `lease_lost`, `too_large`, and as any call.
+    pub async fn events(&self, events: &NewEvents) -> Result<EventsStored, ClientError> {
+        self.connection.json(self.request(Method::POST, "events").json(events)).await
+    }
+
+    /// `PUT /tasks/{id}/artifacts/{name}` from a file.
+    ///
+    /// # Errors
+    /// `lease_lost`, `too_large`, a file that cannot be read, and as any call.
+    pub async fn put_artifact(&self, artifact: &Artifact, file: &Path) -> Result<(), ClientError> {
+        let body = tokio::fs::File::open(file).await.map_err(|error| ClientError::File {
+            path: file.display().to_string(),
+            why: error.to_string(),
+        })?;
+        let request = self
+            .request(Method::PUT, &format!("artifacts/{}", artifact.name))
+            .header(headers::SHA256, &artifact.sha256)
+            .header("content-length", artifact.size)
+            .timeout(ANSWER * 20)
+            .body(body);
+        self.connection.send(request).await.map(|_| ())
+    }
+
+    /// `POST /tasks/{id}/result`.
+    ///
+    /// # Errors
+    /// `lease_lost`, and as any call.
+    pub async fn result(&self, report: &Report) -> Result<Accepted, ClientError> {
+        self.connection.json(self.request(Method::POST, "result").json(report)).await
+    }
+}

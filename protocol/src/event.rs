@@ -1,0 +1,122 @@
+//! What happens to a task, in one schema for every agent CLI.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ids::TaskId, task::TaskState};
+
+/// One event of a task's stream: `data:` of an SSE message whose `id:` is `seq`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the task's stream, from 1, without gaps.
+    pub seq: u64,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt that it belongs to; 0 before the first.
+    pub attempt: u32,
+    /// What happened, and when.
+    #[serde(flatten)]
+    pub event: NewEvent,
+}
+
+/// An event before it has its place in a stream: what workers post.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// When, by the clock of whoever saw it.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub body: EventBody,
+    /// The line of the agent's output that says so, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventBody {
+    /// The task came into a state. Only the coordinator says this.
+    State {
+        /// The new state.
+        state: TaskState,
+        /// [`crate::Task::reason`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The worker came to a part of its work: `checkout`, `agent`, `commit`, `upload`.
+    Stage {
+        /// Its name.
+        stage: String,
+    },
+    /// The agent said something.
+    Text {
+        /// What.
+        text: String,
+    },
+    /// The agent uses a tool.
+    ToolUse {
+        /// The tool's name.
+        name: String,
+        /// What the tool is asked.
+        #[serde(default)]
+        input: Value,
+    },
+    /// A tool answered.
+    ToolResult {
+        /// The tool's name, where the CLI tells it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What it answered.
+        #[serde(default)]
+        output: Value,
+        /// Whether it failed.
+        #[serde(default)]
+        is_error: bool,
+    },
+    /// Tokens that the agent counted since the last such event.
+    Usage {
+        /// Cache included.
+        input_tokens: u64,
+        /// Reasoning included.
+        output_tokens: u64,
+    },
+    /// Something failed.
+    Error {
+        /// What, and why.
+        message: String,
+    },
+    /// A line that no rule of the agent's file names; of an `exec` task, every line.
+    Output {
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// The line, without its end; what is not UTF-8 is replaced.
+        text: String,
+    },
+    /// Output was over a limit, and this much of it is not on the stream.
+    Dropped {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A kind that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The body of `POST /tasks/{id}/events`. Repeated, it changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewEvents {
+    /// The place of the first of `events` among the attempt's events, from 0.
+    pub first: u64,
+    /// At most [`crate::limits::EVENTS_PER_REQUEST`].
+    pub events: Vec<NewEvent>,
+}
+
+/// The answer: how many of the attempt's events are stored; send on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsStored {
+    /// The count.
+    pub stored: u64,
+}

@@ -1,0 +1,127 @@
+//! What a launcher puts into a sandbox and what it takes out: paths inside, the worker's configuration,
+//! the users, and the files of the outbox.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{AgentName, QueueName, TaskId, WorkerId},
+    report::Report,
+    secret::Secret,
+};
+
+/// The folder of our programs inside, read-only.
+pub const BIN: &str = "/opt/code-workers/bin";
+/// The folder of agent files (`NAME.toml`) inside, read-only.
+pub const AGENT_FILES: &str = "/opt/code-workers/agents";
+/// The folder of installed agent CLIs inside, read-only: one folder an agent, each an npm prefix
+/// (`NAME/node_modules/.bin/…`) or a folder with `bin/`.
+pub const AGENT_PROGRAMS: &str = "/opt/agents";
+/// [`WorkerConfig`] as JSON; 0600, of user 0.
+pub const WORKER_CONFIG: &str = "/run/code-workers/config/worker.json";
+/// The doors: `coordinator.sock` and `gateway.sock`; open to all inside.
+pub const DOORS: &str = "/run/code-workers/doors";
+/// A host folder for what must outlive the sandbox; 0700, the worker's.
+pub const OUTBOX: &str = "/run/code-workers/outbox";
+/// The repository's mirror, bare, read-only.
+pub const MIRROR: &str = "/mirror.git";
+/// The one place to write; the agent's.
+pub const WORK: &str = "/work";
+
+/// The coordinator's door.
+pub const COORDINATOR_DOOR: &str = "coordinator.sock";
+/// The gateway's door.
+pub const GATEWAY_DOOR: &str = "gateway.sock";
+
+/// Where the relay inside turns the coordinator's door into TCP.
+pub const COORDINATOR_TCP: &str = "127.0.0.1:7222";
+/// Where the relay inside turns the gateway's door into TCP.
+pub const GATEWAY_TCP: &str = "127.0.0.1:4000";
+/// The gateway's address for agents.
+pub const GATEWAY_URL: &str = "http://authproxy:4000";
+
+/// The user of init and worker.
+pub const WORKER_UID: u32 = 0;
+/// The user of the agent and all that it starts.
+pub const AGENT_UID: u32 = 1001;
+/// The user of the relays.
+pub const RELAY_UID: u32 = 1002;
+
+/// What a worker is told at its start. Paths are as they are inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Who it is.
+    pub worker_id: WorkerId,
+    /// The queue that it takes tasks from.
+    pub queue: QueueName,
+    /// Opens the worker's door.
+    pub token: Secret,
+    /// For tasks that name no agent.
+    pub default_agent: AgentName,
+}
+
+/// The files of an outbox. The worker writes each whole (under another name, flushed, then renamed).
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    folder: PathBuf,
+}
+
+/// `lease.json`: written as soon as a lease came. Where it stands, the sandbox has a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLease {
+    /// The task.
+    pub task: TaskId,
+    /// The lease's token.
+    pub token: Secret,
+    /// The lease's attempt.
+    pub attempt: u32,
+}
+
+/// `report.json`: written before the report is sent. Its artifacts lie in `artifacts/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldReport {
+    /// The lease that it is for.
+    pub lease: HeldLease,
+    /// What is to be posted.
+    pub report: Report,
+}
+
+impl Outbox {
+    /// The outbox in this folder.
+    #[must_use]
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// [`HeldLease`] as JSON.
+    #[must_use]
+    pub fn lease(&self) -> PathBuf {
+        self.folder.join("lease.json")
+    }
+
+    /// [`HeldReport`] as JSON.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.folder.join("report.json")
+    }
+
+    /// The folder of files that the report names.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.folder.join("artifacts")
+    }
+
+    /// An empty file: the report was accepted or refused for good, and nothing is left to deliver.
+    #[must_use]
+    pub fn delivered(&self) -> PathBuf {
+        self.folder.join("delivered")
+    }
+}

@@ -1,0 +1,70 @@
+//! Every limit on the wire, as a number with a name. Bytes, seconds or counts, as each line says.
+
+use std::time::Duration;
+
+/// The version that a worker names in [`crate::headers::PROTOCOL`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Bytes of a JSON body on any route but an artifact's.
+pub const BODY_BYTES: usize = 4 * 1024 * 1024;
+/// Tasks in one `POST /tasks`.
+pub const TASKS_PER_REQUEST: usize = 1_000;
+/// Bytes of a prompt: one argument of a program ends at 131,071, inside gVisor too.
+pub const PROMPT_BYTES: usize = 120 * 1024;
+/// Bytes of the whole argument vector of an `exec` task.
+pub const ARGV_BYTES: usize = 120 * 1024;
+/// Entries of the argument vector of an `exec` task.
+pub const ARGV_ENTRIES: usize = 1_024;
+/// Characters of a task's id.
+pub const TASK_ID_CHARS: usize = 128;
+/// Characters of the name of a queue, a repository, an agent or a worker.
+pub const NAME_CHARS: usize = 64;
+/// Characters of a model's name or of a base.
+pub const REFERENCE_CHARS: usize = 256;
+/// Bytes of one artifact.
+pub const ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of all artifacts of one task.
+pub const TASK_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Artifacts of one task.
+pub const TASK_ARTIFACTS: usize = 100;
+/// Bytes of agent output kept on a task's event stream; what is over is dropped, and said so.
+pub const TASK_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of one line of agent output; the rest of a longer one is dropped, and said so.
+pub const OUTPUT_LINE_BYTES: usize = 256 * 1024;
+/// Events in one `POST /tasks/{id}/events`.
+pub const EVENTS_PER_REQUEST: usize = 1_000;
+/// Bytes of the log's end that travels in a result.
+pub const LOG_TAIL_BYTES: usize = 16 * 1024;
+/// Bytes of the agent's last words in a result.
+pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// Bytes of all headers of one request.
+pub const HEADER_BYTES: usize = 32 * 1024;
+/// Long-polls that may wait at once.
+pub const WAITERS: usize = 16_384;
+/// Rows in one page of `GET /tasks`.
+pub const PAGE_ROWS: u32 = 500;
+
+/// Longest wait of a lease request.
+pub const LEASE_WAIT: Duration = Duration::from_secs(50);
+/// Longest wait of a heartbeat.
+pub const HEARTBEAT_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait of `GET /tasks/{id}?wait=` and of `POST /tasks?wait=`.
+pub const TASK_WAIT: Duration = Duration::from_secs(50);
+/// A lease that is not started within this time goes back to its queue, with no attempt burnt.
+pub const START_WITHIN: Duration = Duration::from_secs(30);
+/// A started lease lives this long after its last heartbeat.
+pub const LEASE: Duration = Duration::from_secs(45);
+/// How often a worker beats: a third of [`LEASE`].
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A worker that has not been heard stops its agent this long before [`LEASE`] is over.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// Attempts of one task, unless it says otherwise.
+pub const MAX_ATTEMPTS: u32 = 3;
+/// Most attempts that a task may ask for.
+pub const MAX_ATTEMPTS_CAP: u32 = 20;
+/// Run time of one attempt, unless the task says otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Longest run time that a task may ask for.
+pub const TIMEOUT_CAP: Duration = Duration::from_secs(24 * 3_600);
+/// How long an agent has between SIGTERM and SIGKILL.
+pub const KILL_GRACE: Duration = Duration::from_secs(10);

@@ -1,0 +1,92 @@
+//! What a worker says at the end of an attempt. It is a claim, made from inside the sandbox.
+
+use serde::{Deserialize, Serialize};
+
+use crate::task::Artifact;
+
+/// How an attempt ended, as its worker tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The program exited 0 (and, for an agent, its output told of no error).
+    Succeeded,
+    /// It did not.
+    Failed,
+    /// Its run time was over.
+    TimedOut,
+    /// It was cancelled.
+    Cancelled,
+    /// The worker had to stop for a reason that is not the task's; the task is tried again.
+    Lost,
+}
+
+/// What the branch changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffStat {
+    /// Files changed.
+    pub files: u64,
+    /// Lines added.
+    pub insertions: u64,
+    /// Lines taken away.
+    pub deletions: u64,
+}
+
+/// Tokens, as the agent's own output counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// All that went in, cache included.
+    pub input: u64,
+    /// All that came out, reasoning included.
+    pub output: u64,
+}
+
+/// The body of `POST /tasks/{id}/result`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it did not succeed: a word (`agent_failed`, `agent_missing`, `no_such_base`,
+    /// `budget_spent`, …), then perhaps a colon and a sentence with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The program's exit code; 128 + the signal's number where a signal ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The agent's last words, or an `exec` task's standard output (its end).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The branch's tip; `None` where nothing was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// What the branch changes.
+    #[serde(default)]
+    pub diff: DiffStat,
+    /// What the agent counted.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// Milliseconds from `start` to here, by stage.
+    #[serde(default)]
+    pub stages: Vec<Stage>,
+    /// The log's end.
+    #[serde(default)]
+    pub log_tail: String,
+    /// What was uploaded before this report.
+    #[serde(default)]
+    pub artifacts: Vec<Artifact>,
+}
+
+/// How long one part of an attempt took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `checkout`, `agent`, `commit`, `upload`.
+    pub name: String,
+    /// Milliseconds.
+    pub ms: u64,
+}
+
+/// The answer to a result: the same for the same report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Where the task stands now.
+    pub state: crate::TaskState,
+}

@@ -1,0 +1,70 @@
+//! Every setting there is. `docs/configuration.md` is checked against this list.
+
+/// A setting: its variable, its name in the configuration file, and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its environment variable.
+    pub env: Option<&'static str>,
+    /// Its dotted name in `config.toml`; `x.*` is a table whose names are the user's.
+    pub file: Option<&'static str>,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident = $env:expr, $file:expr $(, $secret:ident)?;)+) => {
+        $($(#[$doc])* pub const $name: Key = Key { env: $env, file: $file, secret: settings!(@ $($secret)?) };)+
+        /// All of them.
+        pub const ALL: &[Self] = &[$(Self::$name),+];
+    };
+    (@ secret) => { true };
+    (@) => { false };
+}
+
+/// Names of the settings.
+impl Key {
+    settings! {
+        /// The owner's key: opens the owner's side of the coordinator.
+        OWNER_KEY = Some("FORTRESS_API_KEY"), None, secret;
+        /// Where the coordinator listens for its owner. Loopback only.
+        COORDINATOR_BIND = Some("COORDINATOR_BIND"), Some("coordinator.bind");
+        /// Where clients find the coordinator: `http://HOST:PORT` or `unix:///PATH`.
+        COORDINATOR_URL = Some("COORDINATOR_URL"), Some("coordinator.url");
+        /// Where the gateway listens. Loopback only.
+        GATEWAY_BIND = Some("GATEWAY_BIND"), Some("gateway.bind");
+        /// Anthropic's API, or one that speaks it.
+        ANTHROPIC_URL = Some("ANTHROPIC_UPSTREAM_URL"), Some("upstream.anthropic.base_url");
+        /// The variable that holds its key.
+        ANTHROPIC_KEY_ENV = None, Some("upstream.anthropic.api_key_env");
+        /// OpenAI's API, or one that speaks it.
+        OPENAI_URL = Some("OPENAI_UPSTREAM_URL"), Some("upstream.openai.base_url");
+        /// The variable that holds its key.
+        OPENAI_KEY_ENV = None, Some("upstream.openai.api_key_env");
+        /// Anthropic's key, unless `upstream.anthropic.api_key_env` names another variable.
+        ANTHROPIC_KEY = Some("ANTHROPIC_API_KEY"), None, secret;
+        /// OpenAI's key, unless `upstream.openai.api_key_env` names another variable.
+        OPENAI_KEY = Some("OPENAI_API_KEY"), None, secret;
+        /// Prices of models that the bundled table lacks, or has wrong: USD for a million tokens.
+        PRICES = None, Some("price.*");
+        /// What a task may spend where it does not say: decimal USD.
+        TASK_BUDGET = Some("CODE_WORKERS_TASK_BUDGET_USD"), Some("task.budget_usd");
+        /// The agent of tasks that name none.
+        TASK_AGENT = Some("CODE_WORKERS_AGENT"), Some("task.agent");
+        /// The runsc binary, where it is not the one on PATH.
+        RUNSC = Some("CODE_WORKERS_RUNSC"), Some("sandbox.runsc");
+        /// MiB of memory of one sandbox.
+        SANDBOX_MEMORY = None, Some("sandbox.memory_mb");
+        /// MiB of `/work` in one sandbox.
+        SANDBOX_WORK = None, Some("sandbox.work_mb");
+        /// MiB of `/tmp` in one sandbox; it counts as memory.
+        SANDBOX_TMP = None, Some("sandbox.tmp_mb");
+        /// Processes and threads of the agent.
+        SANDBOX_PROCESSES = None, Some("sandbox.processes");
+        /// Host folders that are mounted read-only at the same path, such as a toolchain in a home folder.
+        SANDBOX_TOOLCHAINS = None, Some("sandbox.toolchains");
+        /// A folder of agent files that stand before the built-in ones.
+        AGENT_FILES = Some("CODE_WORKERS_AGENT_FILES"), Some("agents.files");
+        /// `json` for logs that machines read.
+        LOG_FORMAT = Some("LOG_FORMAT"), None;
+    }
+}

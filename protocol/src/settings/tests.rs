@@ -1,0 +1,54 @@
+use super::{Key, Settings, Sources};
+use crate::Usd;
+use std::net::SocketAddr;
+
+fn settings(environment: &[(&str, &str)], dot_env: &str, file: &str) -> Settings {
+    Settings::new(Sources {
+        environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        dot_env: vec![(".env".into(), dot_env.to_owned())],
+        file: Some(("config.toml".into(), file.to_owned())),
+    })
+}
+
+#[test]
+fn environment_over_dot_env_over_file_over_default() {
+    let file = "coordinator.bind = '127.0.0.1:3'";
+    let bind =
+        |mut s: Settings| s.or::<SocketAddr>(&Key::COORDINATOR_BIND, ([127, 0, 0, 1], 4).into()).port();
+    assert_eq!(
+        bind(settings(&[("COORDINATOR_BIND", "127.0.0.1:1")], "COORDINATOR_BIND=127.0.0.1:2", file)),
+        1
+    );
+    assert_eq!(bind(settings(&[], "COORDINATOR_BIND='127.0.0.1:2'", file)), 2);
+    assert_eq!(bind(settings(&[("COORDINATOR_BIND", "")], "", file)), 3);
+    assert_eq!(bind(settings(&[], "", "")), 4);
+}
+
+#[test]
+fn every_fault_is_named_at_once_and_no_key_is_shown() {
+    let file = "coordinator.bind = 'x'\ntask.budget_usd = 'y'\nnonsense = 1\n[sandbox]\nmemory_gb = 2\ntoolchains = 'z'";
+    let mut s = settings(&[], "FORTRESS_API_KEY=a secret\n", file);
+    s.optional::<SocketAddr>(&Key::COORDINATOR_BIND);
+    s.optional::<Usd>(&Key::TASK_BUDGET);
+    s.list(&Key::SANDBOX_TOOLCHAINS);
+    let told = s.finish(()).unwrap_err().to_string();
+    let wanted =
+        ["coordinator.bind", "task.budget_usd", "nonsense", "sandbox.memory_gb", "toolchains", "entry 1"];
+    for fault in wanted {
+        assert!(told.contains(fault), "{fault} in {told}");
+    }
+    assert!(!told.contains("secret"), "{told}");
+}
+
+#[test]
+fn a_broken_file_is_a_fault_with_its_place() {
+    let told = settings(&[], "", "a = [1\nb").finish(()).unwrap_err().to_string();
+    assert!(told.contains("config.toml") && told.contains("line"), "{told}");
+}
+
+#[test]
+fn tables_of_the_users_own_names_pass() {
+    let s = settings(&[], "", "[price.'my/model']\ninput_usd = '1'");
+    assert!(s.table("price").unwrap().contains_key("my/model"));
+    assert!(s.finish(()).is_ok());
+}
