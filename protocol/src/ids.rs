@@ -104,10 +104,11 @@ impl TaskId {
 }
 
 impl WorkerId {
-    /// `w-<uuid v7>`: random for each process, so that a reused name hides no orphan.
+    /// `w-` and 16 random hex digits, new for each process, so that a reused name hides no orphan. Short,
+    /// because a unix socket's path, which holds it, ends at 107 bytes.
     #[must_use]
     pub fn generate() -> Self {
-        Self(format!("w-{}", uuid::Uuid::now_v7()))
+        Self(format!("w-{:016x}", uuid::Uuid::new_v4().as_u64_pair().1))
     }
 }
 

@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+# What quickstart.sh and test.sh need on a machine: each need is looked for, told, and installed as root or with
+# sudo. Sourced, never run. Nothing is downloaded but from apt, cargo and npm.
+
+# Set by the caller: NO_INSTALL=1 names what is missing instead of installing it.
+NO_INSTALL=${NO_INSTALL:-0}
+missing=()
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+can_install() { [ "$NO_INSTALL" = 0 ] && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+apt_updated=0
+apt_install() { # apt_install [-t SUITE] PACKAGE...
+    if [ "$apt_updated" = 0 ]; then
+        as_root apt-get update -qq || true # a half-fresh list still holds what we need
+        apt_updated=1
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+# need COMMAND WHAT-FOR PACKAGE...: a command that apt can bring.
+need() {
+    local command=$1 reason=$2
+    shift 2
+    command -v "$command" >/dev/null && return
+    if can_install && command -v apt-get >/dev/null; then
+        say "installing $* ($reason) with apt"
+        apt_install "$@" || missing+=("$command ($reason): apt-get install $* failed; install it by hand")
+    else
+        missing+=("$command ($reason): apt-get install $*")
+    fi
+}
+
+need_rust() {
+    [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
+    command -v cargo >/dev/null || missing+=("cargo, 1.95 or newer (to build): see https://rustup.rs")
+}
+
+# gVisor. Debian 12 itself has a version of 2022 with which ls fails inside; its backports have a good one.
+runsc_found() { command -v "${CODE_WORKERS_RUNSC:-runsc}" >/dev/null; }
+need_runsc() {
+    runsc_found && return
+    local suite='' codename
+    codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+    [ "$codename" = bookworm ] && suite=bookworm-backports
+    if ! can_install || ! command -v apt-get >/dev/null; then
+        missing+=("runsc (gVisor, the sandbox): apt-get install${suite:+ -t $suite} runsc, or https://gvisor.dev/docs/user_guide/install")
+        return
+    fi
+    say "installing runsc (gVisor, the sandbox) with apt${suite:+ from $suite}"
+    [ -z "$suite" ] || add_suite "$suite" || { missing+=("runsc: no Debian mirror was found among apt's sources"); return; }
+    apt_install ${suite:+-t "$suite"} runsc ||
+        missing+=("runsc (gVisor, the sandbox): apt has none; see https://gvisor.dev/docs/user_guide/install")
+}
+
+# Adds a suite from the mirror that apt already uses for the release, with the same key.
+add_suite() {
+    local suite=$1 list=/etc/apt/sources.list.d/code-workers-$1.sources mirror
+    apt-cache policy | grep -q "n=$suite" && return
+    # shellcheck disable=SC2016 # apt's own names, not the shell's
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+        awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
+    [ -n "$mirror" ] || return 1
+    printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
+        "$mirror" "$suite" | as_root tee "$list" >/dev/null
+    apt_updated=0
+}
+
+need_node() { need node 'to install agent CLIs' nodejs; need npm 'to install agent CLIs' npm; }
+
+# need_agent NAME FOLDER: an agent CLI at the version that agents/NAME.toml pins, into FOLDER/NAME.
+need_agent() {
+    local name=$1 folder=$2/$1 package
+    package=$(sed -n 's/^npm *= *"\(.*\)"$/\1/p' "agents/$name.toml")
+    [ -n "$package" ] || fail "agents/$name.toml names no npm package"
+    [ "$(cat "$folder/.installed" 2>/dev/null)" = "$package" ] && return
+    if [ "$NO_INSTALL" != 0 ]; then
+        missing+=("$name: npm install --prefix $folder $package && echo $package > $folder/.installed")
+        return
+    fi
+    command -v npm >/dev/null || return 0 # is already named
+    say "installing $package into $folder with npm"
+    mkdir -p "$folder"
+    if npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error --ignore-scripts "$package" </dev/null; then
+        printf '%s\n' "$package" >"$folder/.installed"
+    else
+        missing+=("$name: npm install --prefix $folder $package failed")
+    fi
+}
+
+# Ends the program when something is missing, naming all of it.
+require_all() {
+    [ ${#missing[@]} = 0 ] && return
+    printf 'These are missing:\n' >&2
+    printf '  %s\n' "${missing[@]}" >&2
+    exit 1
+}
