@@ -1,1 +1,17 @@
-//! Whole-system scenarios: real processes, real gVisor, real agents. The scenarios are in `tests/`.
+//! Whole-system scenarios: real processes, real gVisor, real agents. The scenarios are in `tests/`; here is what
+//! they stand on: a [`Place`] with folders, key and ports of its own, and [`Process`]es that end with it.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "this is a test's own code: a panic is how it fails"
+)]
+
+mod agents;
+mod place;
+mod process;
+
+pub use agents::{Agent, agents_folder};
+pub use place::{Place, REAL_KEY, Ran};
+pub use process::Process;

@@ -1,5 +1,7 @@
 //! The house's own rules: which room may know which, and how large a file may be.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
