@@ -1,0 +1,89 @@
+//! What goes in comes out, in both directions, and so do the ends.
+
+mod support;
+
+use relay::Limits;
+use support::{Connection, Relay, dial, listener, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const BYTES: usize = 8 << 20;
+
+/// Bytes that differ by position and direction.
+fn stream_of(seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(BYTES).collect()
+}
+
+/// Sends all of `sends` and its end while it reads everything that comes.
+async fn exchange(connection: Connection, sends: Vec<u8>) -> Vec<u8> {
+    let (mut reads, mut writes) = tokio::io::split(connection);
+    let sending = tokio::spawn(async move {
+        writes.write_all(&sends).await.unwrap();
+        writes.shutdown().await.unwrap();
+    });
+    let mut received = Vec::new();
+    reads.read_to_end(&mut received).await.unwrap();
+    sending.await.unwrap();
+    received
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn megabytes_go_both_ways_at_once_over_every_pair() {
+    for (listens, dials) in [("tcp", "tcp"), ("tcp", "unix"), ("unix", "tcp"), ("unix", "unix")] {
+        let folder = tempfile::tempdir().unwrap();
+        let behind = listener(dials, folder.path(), "peer").await;
+        let front = listener(listens, folder.path(), "front").await;
+        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+        let peer = tokio::spawn(async move { exchange(behind.accept().await.unwrap(), stream_of(2)).await });
+        let received = soon(exchange(dial(&relay.address).await, stream_of(1))).await;
+        assert!(received == stream_of(2), "{listens} to {dials}: the answer differs");
+        assert!(soon(peer).await.unwrap() == stream_of(1), "{listens} to {dials}: the request differs");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_request_does_not_end_its_answer() {
+    for family in ["tcp", "unix"] {
+        let folder = tempfile::tempdir().unwrap();
+        let behind = listener(family, folder.path(), "peer").await;
+        let front = listener(family, folder.path(), "front").await;
+        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+        let mut client = dial(&relay.address).await;
+        let mut peer = soon(behind.accept()).await.unwrap();
+
+        client.write_all(b"request").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut request = String::new();
+        soon(peer.read_to_string(&mut request)).await.unwrap();
+        assert_eq!(request, "request");
+        peer.write_all(b"answer").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer, "answer");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_an_answer_does_not_end_its_request() {
+    for family in ["tcp", "unix"] {
+        let folder = tempfile::tempdir().unwrap();
+        let behind = listener(family, folder.path(), "peer").await;
+        let front = listener(family, folder.path(), "front").await;
+        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+        let mut client = dial(&relay.address).await;
+        let mut peer = soon(behind.accept()).await.unwrap();
+
+        peer.shutdown().await.unwrap();
+        assert_eq!(soon(client.read(&mut [0; 8])).await.unwrap(), 0);
+        client.write_all(b"late").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut request = String::new();
+        soon(peer.read_to_string(&mut request)).await.unwrap();
+        assert_eq!(request, "late");
+    }
+}

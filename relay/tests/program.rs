@@ -1,0 +1,91 @@
+//! The program: its arguments, what it tells, and how it ends.
+
+mod support;
+
+use std::process::Stdio;
+
+use relay::Address;
+use rustix::process::{Pid, Signal, kill_process};
+use support::{dial, echo, listener, round_trip, soon};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+fn relay(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_code-workers-relay"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+/// Waits for the line that tells where it listens.
+async fn address_of(child: &mut Child) -> Address {
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let line = soon(lines.next_line()).await.unwrap().expect("it told no address");
+    line.strip_prefix("listening on ").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn it_tells_its_port_relays_and_ends_on_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let behind = listener("unix", folder.path(), "peer").await;
+    let target = behind.address().unwrap().to_string();
+    let mut child = relay(&["--listen", "tcp://127.0.0.1:0", "--dial", &target]).spawn().unwrap();
+    let mut client = dial(&address_of(&mut child).await).await;
+    tokio::spawn(echo(soon(behind.accept()).await.unwrap()));
+    round_trip(&mut client).await;
+    drop(client);
+
+    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn it_ends_with_its_standard_input_when_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("front.sock");
+    let listen = format!("unix://{}", socket.display());
+    let arguments = ["--listen", &listen, "--dial", "tcp://127.0.0.1:1", "--exit-with-stdin"];
+    let mut child = relay(&arguments).spawn().unwrap();
+    address_of(&mut child).await;
+    assert!(child.try_wait().unwrap().is_none());
+    drop(child.stdin.take());
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+    assert!(!socket.exists(), "the socket was left behind");
+}
+
+#[tokio::test]
+async fn every_bad_argument_is_named() {
+    let arguments =
+        ["--listen", "tcp://0.0.0.0:1", "--dial", "http://x", "--max-connections", "0", "--mode", "9"];
+    let output = soon(relay(&arguments).output()).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    for fault in
+        ["--listen: will not listen on tcp://0.0.0.0:1", "--dial: ", "--max-connections: ", "--mode: "]
+    {
+        assert!(told.contains(fault), "{fault} is missing in {told}");
+    }
+    assert!(output.stdout.is_empty());
+
+    let output = soon(relay(&["--dial", "tcp://127.0.0.1:1"]).output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn it_does_not_dial_itself() {
+    let address = "unix:///tmp/itself.sock";
+    let output = soon(relay(&["--listen", address, "--dial", address]).output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn a_socket_that_is_in_use_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = listener("unix", folder.path(), "front").await;
+    let listen = live.address().unwrap().to_string();
+    let output = soon(relay(&["--listen", &listen, "--dial", "tcp://127.0.0.1:1"]).output()).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("another program listens there"), "{told}");
+}
