@@ -1,0 +1,106 @@
+//! `logs`: what happened to a task.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use protocol::{Event, EventBody, TaskId, client::OwnerClient};
+use tokio::time::timeout;
+
+use super::task_id;
+use crate::{
+    context::Context,
+    event_lines,
+    failure::{Exit, Failure},
+    terminal::say,
+    wait::Patience,
+};
+
+/// What is stored comes without a pause; after this long without an event, the rest is yet to happen.
+const QUIET: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The task.
+    id: String,
+    /// Go on until the task has ended.
+    #[arg(short, long)]
+    follow: bool,
+    /// Print each event as JSON, one a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(context: &Context, command: &Logs) -> Result<Exit, Failure> {
+    let (client, id) = (context.client()?, task_id(&command.id)?);
+    let mut shown = Shown { json: command.json, last: 0, ended: false, start: None };
+    let mut patience = Patience::default();
+    loop {
+        // What has ended before its events are asked for has no more to come.
+        let ended = match client.task(&id, Duration::ZERO).await {
+            Ok(task) => task.state.is_terminal(),
+            Err(error) if shown.last > 0 => {
+                patience.bear(error).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let before = shown.last;
+        let told = shown.stream(&client, &id, command.follow || ended).await?;
+        if shown.ended || !command.follow || (ended && shown.last == before) {
+            return Ok(Exit::Succeeded);
+        }
+        match told {
+            Ok(()) => patience.restore(),
+            Err(error) => patience.bear(error).await?,
+        }
+    }
+}
+
+/// How far the stream was shown.
+struct Shown {
+    json: bool,
+    last: u64,
+    ended: bool,
+    start: Option<Timestamp>,
+}
+
+impl Shown {
+    /// Shows events until the stream ends, or is quiet and is not to be followed.
+    async fn stream(
+        &mut self,
+        client: &OwnerClient,
+        id: &TaskId,
+        follow: bool,
+    ) -> Result<Result<(), protocol::client::ClientError>, Failure> {
+        let mut events = match client.events(id, self.last).await {
+            Ok(events) => events,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            let next = if follow {
+                events.next().await
+            } else {
+                timeout(QUIET, events.next()).await.unwrap_or(None)
+            };
+            match next {
+                Some(Ok(event)) => self.show(&event)?,
+                Some(Err(error)) => return Ok(Err(error)),
+                None => return Ok(Ok(())),
+            }
+        }
+    }
+
+    fn show(&mut self, event: &Event) -> Result<(), Failure> {
+        self.last = event.seq;
+        self.ended |= matches!(&event.event.body, EventBody::State { state, .. } if state.is_terminal());
+        let start = *self.start.get_or_insert(event.event.at);
+        if self.json {
+            say(&serde_json::to_string(event).map_err(std::io::Error::from)?)?;
+        } else if let Some(lines) = event_lines::lines(event, start) {
+            say(&lines)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! `up`: keeps the coordinator and the gateway running.
+
+use std::{ffi::OsString, path::Path};
+
+use protocol::settings::{Settings, Sources};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failure::{Exit, Failure},
+    programs,
+    terminal::{note, say},
+};
+
+mod addresses;
+mod owner_key;
+mod server;
+
+use addresses::Addresses;
+use server::Server;
+
+/// Starts both, says `ready` once both answer, and ends when it is told to, or when one cannot run.
+pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
+    let (sources, folders) = Sources::read(config)?;
+    let sources = owner_key::ensure(sources, &folders)?;
+    let mut settings = Settings::new(sources);
+    let addresses = Addresses::read(&mut settings);
+    let addresses = settings.finish(addresses)?;
+    addresses.require_free()?;
+    let stop = CancellationToken::new();
+    let (answered, mut answers) = mpsc::channel(2);
+    let mut running = JoinSet::new();
+    for (program, address) in addresses.of_programs() {
+        let server = Server {
+            program: programs::find(program)?,
+            arguments: config
+                .into_iter()
+                .flat_map(|file| [OsString::from("--config"), file.into()])
+                .collect(),
+            address,
+        };
+        running.spawn(server::keep_running(server, answered.clone(), stop.clone()));
+    }
+    drop(answered);
+    watch(&addresses, &mut running, &mut answers, &stop).await
+}
+
+async fn watch(
+    addresses: &Addresses,
+    running: &mut JoinSet<Result<(), Failure>>,
+    answers: &mut mpsc::Receiver<()>,
+    stop: &CancellationToken,
+) -> Result<Exit, Failure> {
+    let no_signals = |error| Failure::new(Exit::Failed, format!("signals cannot be watched: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut silent = running.len();
+    let mut outcome = Ok(Exit::Succeeded);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => stop.cancel(),
+            _ = terminate.recv() => stop.cancel(),
+            Some(()) = answers.recv() => {
+                silent -= 1;
+                if silent == 0 && !stop.is_cancelled() {
+                    say(&format!("ready: coordinator http://{}, gateway http://{}", addresses.coordinator, addresses.gateway))?;
+                }
+            }
+            ended = running.join_next() => match ended {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(failure))) => {
+                    if outcome.is_ok() {
+                        outcome = Err(failure);
+                    }
+                    stop.cancel();
+                }
+                Some(Err(error)) => {
+                    note(&format!("code-workers: {error}"));
+                    stop.cancel();
+                }
+                None => return outcome,
+            },
+        }
+    }
+}
