@@ -105,7 +105,10 @@ impl Settings {
         let mut faults = Faults::default();
         let mut environment = BTreeMap::new();
         let keep = |into: &mut BTreeMap<_, _>, from: String, name: String, value: String| {
-            into.entry(name).or_insert((from, value));
+            // An empty one counts as unset, and hides no other.
+            if !value.is_empty() {
+                into.entry(name).or_insert((from, value));
+            }
         };
         for (name, value) in sources.environment {
             keep(&mut environment, "the environment".to_owned(), name, value);
@@ -137,9 +140,7 @@ impl Settings {
 
     /// A setting as text, with the place that it came from.
     fn find(&mut self, key: &Key) -> Option<(String, String)> {
-        if let Some((from, value)) = key.env.and_then(|name| self.environment.get(name))
-            && !value.is_empty()
-        {
+        if let Some((from, value)) = key.env.and_then(|name| self.environment.get(name)) {
             return Some((format!("{} in {from}", key.env.unwrap_or_default()), value.clone()));
         }
         let name = key.file?;
@@ -196,7 +197,7 @@ impl Settings {
     /// `upstream.*.api_key_env` names.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
-        self.environment.get(name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+        self.environment.get(name).map(|(_, value)| value.clone())
     }
 
     /// A table of the configuration file whose names are the user's own, such as `price`.

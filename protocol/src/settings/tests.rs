@@ -21,6 +21,7 @@ fn environment_over_dot_env_over_file_over_default() {
     );
     assert_eq!(bind(settings(&[], "COORDINATOR_BIND='127.0.0.1:2'", file)), 2);
     assert_eq!(bind(settings(&[("COORDINATOR_BIND", "")], "", file)), 3);
+    assert_eq!(bind(settings(&[("COORDINATOR_BIND", "")], "COORDINATOR_BIND=127.0.0.1:2", file)), 2);
     assert_eq!(bind(settings(&[], "", "")), 4);
 }
 
