@@ -142,7 +142,7 @@ impl Server {
                 let deltas = u32::try_from(stream::deltas(&frames)).unwrap_or(u32::MAX);
                 tokio::select! {
                     () = tokio::time::sleep(delay.saturating_mul(deltas)) => {}
-                    () = self.shutdown.cancelled() => {}
+                    () = self.shutdown.cancelled() => return refusal(dialect, 503, "the server is ending"),
                 }
                 self.whole(dialect, &dialect.whole(&reply), ending)
             }

@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_is_gone_ends_both_directions() {
-        let (mut client, client_side) = UnixStream::pair().unwrap();
+        let (client, client_side) = UnixStream::pair().unwrap();
         let (mut peer, peer_side) = UnixStream::pair().unwrap();
         let mut unread = peer_side;
         // Closing a unix socket that holds unread bytes resets the other end.

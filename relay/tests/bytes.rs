@@ -1,5 +1,7 @@
 //! What goes in comes out, in both directions, and so do the ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use relay::Limits;

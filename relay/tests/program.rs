@@ -1,5 +1,7 @@
 //! The program: its arguments, what it tells, and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::process::Stdio;

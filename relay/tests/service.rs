@@ -1,17 +1,22 @@
 //! The cap, restarts behind the relay, its end, and the files of its sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use relay::connection::ListenError;
-use relay::{Limits, Listener};
+use relay::{Address, Limits, Listener};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use support::{Relay, dial, echo, listener, round_trip, soon, unix};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
 
 /// Echoes on every connection, and counts them.
 fn serve(behind: Listener) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
@@ -47,6 +52,41 @@ async fn whoever_is_over_the_cap_waits_and_is_not_dropped() {
     drop(second);
     round_trip(&mut third).await;
     assert_eq!(accepted.load(Ordering::SeqCst), 3);
+}
+
+/// A unix listener whose queue holds one connection.
+fn short_queue(path: &Path) -> UnixListener {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true).unwrap();
+    UnixListener::from_std(listener).unwrap()
+}
+
+#[tokio::test]
+async fn a_full_queue_behind_the_relay_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("peer.sock");
+    let behind = short_queue(&path);
+    let front = listener("tcp", folder.path(), "front").await;
+    let relay = Relay::start(front, Address::Unix(path), Limits::default());
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(dial(&relay.address).await);
+    }
+    // The relay tries them all before anyone accepts.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    tokio::spawn(async move {
+        loop {
+            tokio::spawn(echo(behind.accept().await.unwrap().0));
+        }
+    });
+    for client in &mut clients {
+        round_trip(client).await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use relay::{Address, DialAddress, Limits, ListenAddress, Listener, run};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,7 @@ pub(crate) async fn round_trip(connection: &mut Connection) {
 }
 
 /// Sends back what comes, until it ends.
-pub(crate) async fn echo(connection: Connection) {
+pub(crate) async fn echo(connection: impl AsyncRead + AsyncWrite) {
     let (mut reads, mut writes) = tokio::io::split(connection);
     let _ = tokio::io::copy(&mut reads, &mut writes).await;
     let _ = writes.shutdown().await;
