@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::clean_repository::{CleanRepository, Expected};
 use crate::lock::MirrorLock;
-use crate::{BundleReport, CommitId, Imported, RepositoryError, TaskId, mirror, mirror_ref_of, report};
+use crate::{
+    BundleReport, CommitId, Imported, RepositoryError, TaskId, leftovers, mirror, mirror_ref_of, report,
+};
 
 /// Answers [`crate::Request::Check`].
 pub(crate) fn check(
@@ -28,6 +30,7 @@ pub(crate) fn import(
     let (clean, report) = checked(bundle, task, base, mirror, scratch)?;
     let ref_name = mirror_ref_of(task);
     let _turn = MirrorLock::take(mirror)?;
+    leftovers::clear(mirror);
     clean
         .git
         .in_repository(mirror)

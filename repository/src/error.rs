@@ -79,16 +79,5 @@ impl RepositoryError {
 
 /// What others wrote may hold escape sequences for the terminal that will show it.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let shown = if c == '\n' {
-                "; ".to_owned()
-            } else if c.is_control() {
-                "?".to_owned()
-            } else {
-                c.to_string()
-            };
-            shown.chars().collect::<Vec<_>>()
-        })
-        .collect()
+    text.replace('\n', "; ").replace(char::is_control, "?")
 }

@@ -10,6 +10,7 @@ use crate::{Code, RepositoryError};
 const MEANINGS: [(&[&str], Code, &str); 6] = [
     (
         &[
+            "shallow roots are not allowed",
             "shallow update not allowed",
             "source repository is shallow",
             "attempt to fetch/clone from a shallow repository",

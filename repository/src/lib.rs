@@ -19,6 +19,7 @@ mod execute;
 mod failure;
 mod git;
 mod helper;
+mod leftovers;
 pub mod limits;
 mod lock;
 mod mirror;

@@ -6,13 +6,36 @@ use std::process::ExitCode;
 
 use repository::limits::MAX_MESSAGE_BYTES;
 use repository::{Answer, Code, RepositoryError, Request, execute};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 
 fn main() -> ExitCode {
+    std::thread::spawn(end_with_the_asker);
     match answer().and_then(|answer| tell(&answer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr().lock(), "code-workers-repository: {error}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// When whoever asked has died, nobody ends a git that hangs, and it holds the mirror's lock: the answer's pipe then
+/// reports an error, and the whole process group goes. Only where it is a group of its own, as [`repository::Helper`]
+/// makes it, and not a shell's.
+fn end_with_the_asker() {
+    let stdout = io::stdout();
+    loop {
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Err(Errno::INTR) => {}
+            Ok(_) if watched[0].revents().contains(PollFlags::ERR) && getpgrp() == getpid() => {
+                // Nothing runs after a success, and after a failure nothing is better.
+                let _ = kill_current_process_group(Signal::KILL);
+                return;
+            }
+            _ => return,
         }
     }
 }

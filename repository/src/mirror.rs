@@ -1,9 +1,12 @@
 //! Mirrors: a bare copy of a source, that sandboxes read while it is refreshed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
+use crate::failure;
 use crate::git::Git;
+use crate::leftovers;
 use crate::lock::MirrorLock;
 use crate::source::Source;
 use crate::source_refs::{SourceRefs, argument_of};
@@ -37,6 +40,8 @@ pub(crate) fn refresh(mirror: &Path, source: &str, scratch: &Path) -> Result<Ref
     let created = !exists(mirror);
     if created {
         create(mirror, offered.object_format(), &git)?;
+    } else {
+        leftovers::clear(mirror);
     }
     make_way(mirror, &offered, &git)?;
     let mut fetch = git.in_repository(mirror).args(&[
@@ -57,7 +62,13 @@ pub(crate) fn refresh(mirror: &Path, source: &str, scratch: &Path) -> Result<Ref
         // A detached HEAD may be on no branch.
         fetch = fetch.arg("HEAD");
     }
-    fetch.require(&format!("fetching {}", source.shown()))?;
+    let doing = format!("fetching {}", source.shown());
+    let fetched = fetch.run()?;
+    if fetched.status.success() && fetched.complaints.contains("shallow") {
+        // git leaves such refs out with a warning, and calls it a success.
+        return Err(failure::of_git(&doing, &fetched.complaints, None));
+    }
+    fetched.require(&doing)?;
     follow_head(mirror, &offered, &git)?;
     Ok(Refreshed { created, default_branch: offered.default_branch(), head: offered.head })
 }
@@ -79,16 +90,20 @@ pub(crate) fn require(mirror: &Path) -> Result<(), RepositoryError> {
     ))
 }
 
-/// Readable for every user, since inside a sandbox another one reads it; without a template there is no hook.
+/// Readable for every user, since inside a sandbox another one reads it; without a template there is no hook. Made
+/// beside its place and moved there whole, so that a mirror is never half made.
 fn create(mirror: &Path, object_format: &str, git: &Git) -> Result<(), RepositoryError> {
     let doing = format!("making the mirror {}", mirror.display());
+    let unfinished = mirror.with_extension("unfinished");
+    // It may be left of an earlier try; that it mostly is not there is no fault.
+    let _ = fs::remove_dir_all(&unfinished);
     git.command()
         .args(&["init", "--quiet", "--bare", "--shared=0644", "--template=", "--initial-branch=main"])
         .args(&["--object-format", object_format, "--"])
-        .arg(mirror)
+        .arg(&unfinished)
         .require(&doing)?;
-    git.in_repository(mirror).args(&["config", "gc.auto", "0"]).require(&doing)?;
-    Ok(())
+    git.in_repository(&unfinished).args(&["config", "gc.auto", "0"]).require(&doing)?;
+    fs::rename(&unfinished, mirror).map_err(|error| RepositoryError::io(&doing, &error))
 }
 
 /// Nothing is pruned, but a branch `a` that is gone in the source would keep its new branch `a/b` out.
@@ -146,11 +161,7 @@ fn refuse_shallow(path: &Path, git: &Git) -> Result<(), RepositoryError> {
         .args(&["rev-parse", "--is-shallow-repository"])
         .require("looking at the source")?;
     if answer.starts_with(b"true") {
-        return Err(crate::failure::of_git(
-            "reading the source",
-            "fatal: source repository is shallow",
-            None,
-        ));
+        return Err(failure::of_git("reading the source", "fatal: source repository is shallow", None));
     }
     Ok(())
 }

@@ -121,3 +121,53 @@ pub fn branch_ref_of(task: &TaskId) -> String {
 pub fn mirror_ref_of(task: &TaskId) -> String {
     format!("refs/code-workers/{}", ref_part_of(task))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn is_legal(name: &str) -> bool {
+        Command::new("git").args(["check-ref-format", name]).status().unwrap().success()
+    }
+
+    #[test]
+    fn awkward_ids_become_legal_refs() {
+        for (id, part) in [
+            ("task-1234567890-12345", "task-1234567890-12345"),
+            ("a.b", "a.b"),
+            ("a..b", "a%2E.b"),
+            ("a...", "a%2E%2E%2E"),
+            ("a.lock", "a%2Elock"),
+            ("a..lock", "a%2E%2Elock"),
+            ("a.lock.b", "a.lock.b"),
+            ("a.locks", "a.locks"),
+        ] {
+            let task = id.parse().unwrap();
+            assert_eq!(mirror_ref_of(&task), format!("refs/code-workers/{part}"));
+            assert!(is_legal(&branch_ref_of(&task)), "{id}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for id in ["", ".a", "-a", "a/b", "a b", "a%2E", "ä", "a\n", &"a".repeat(129)] {
+            assert!(id.parse::<TaskId>().is_err(), "{id}");
+        }
+        for id in ["", "HEAD", &"a".repeat(39), &"A".repeat(40), &"g".repeat(40), &"a".repeat(41)] {
+            assert!(id.parse::<CommitId>().is_err(), "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_id_has_a_legal_ref_of_its_own(id in "[a-c0][ab.-]{0,6}(\\.lock|\\.)?") {
+            let task: TaskId = id.parse().unwrap();
+            prop_assert!(is_legal(&branch_ref_of(&task)));
+            prop_assert_eq!(ref_part_of(&task).replace("%2E", "."), id);
+        }
+    }
+}

@@ -133,3 +133,49 @@ fn invalid(why: &'static str) -> RepositoryError {
         "give the path of a git repository, or a URL such as https://host/project.git",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(text: &str) -> RemoteSource {
+        match Source::parse(text).unwrap() {
+            Source::Remote(remote) => remote,
+            Source::Local(path) => panic!("{} is local", path.display()),
+        }
+    }
+
+    #[test]
+    fn a_credential_is_taken_out_of_an_http_url() {
+        for (text, url, user, password) in [
+            (
+                "https://user:p%40ss@host:8443/a/b@c.git",
+                "https://host:8443/a/b@c.git",
+                "user",
+                Some("p%40ss"),
+            ),
+            ("https://user:p@ss@host/a", "https://host/a", "user", Some("p@ss")),
+            ("https://token@host", "https://host", "token", None),
+            ("http://:secret@host/a", "http://host/a", "", Some("secret")),
+        ] {
+            let found = remote(text);
+            assert_eq!(found.url, url);
+            let wanted = UrlCredential { user: user.to_owned(), password: password.map(str::to_owned) };
+            assert_eq!(found.credential, Some(wanted));
+        }
+        for plain in ["https://host/a", "ssh://git@host/a", "git@host:a/b.git", "host:a"] {
+            assert_eq!(remote(plain), RemoteSource { url: plain.to_owned(), credential: None });
+        }
+    }
+
+    #[test]
+    fn what_has_no_host_before_its_colon_is_a_path() {
+        for path in ["/a/b", "/a:b", "file:///a/b"] {
+            assert!(matches!(Source::parse(path).unwrap(), Source::Local(_)), "{path}");
+        }
+        assert_eq!(
+            Source::parse("./a:b").unwrap(),
+            Source::Local(std::env::current_dir().unwrap().join("a:b"))
+        );
+    }
+}
