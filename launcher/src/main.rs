@@ -1,2 +1,75 @@
-//! Placeholder.
-fn main() {}
+//! `code-workers-launcher`: keeps sandboxes waiting for a queue, and delivers what a dead one left.
+
+mod deliver;
+mod finish;
+mod folder;
+mod keeper;
+mod launcher;
+mod lines;
+mod outbox;
+mod policy;
+mod pool;
+mod relays;
+mod settings;
+mod start;
+mod step;
+mod tell;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use protocol::ids::{AgentName, QueueName};
+use protocol::settings::EXIT_BAD_CONFIGURATION;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps sandboxes waiting for the tasks of a queue. Each takes one task and is thrown away.
+#[derive(Parser)]
+#[command(name = "code-workers-launcher", version)]
+struct Arguments {
+    /// The queue, which bears its repository's name
+    #[arg(required_unless_present = "keep")]
+    queue: Option<QueueName>,
+    /// How many sandboxes there are at once, waiting or at work
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Take one task, and end when it has ended
+    #[arg(long, conflicts_with = "parallel")]
+    once: bool,
+    /// The agent of tasks that name none
+    #[arg(long)]
+    agent: Option<AgentName>,
+    /// The configuration file
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Keep the one sandbox whose folder this is (used by the launcher itself)
+    #[arg(long, hide = true, conflicts_with_all = ["queue", "parallel", "once", "agent"])]
+    keep: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let code = match (arguments.keep, arguments.queue) {
+        (Some(folder), _) => keeper::run(&folder, arguments.config.as_deref()).await,
+        (None, Some(queue)) => {
+            let wish = settings::Wish {
+                queue,
+                parallel: if arguments.once { 1 } else { arguments.parallel.into() },
+                once: arguments.once,
+                agent: arguments.agent,
+            };
+            launcher::run(wish, arguments.config).await
+        }
+        (None, None) => EXIT_BAD_CONFIGURATION,
+    };
+    code.into()
+}

@@ -86,7 +86,7 @@ async fn remove_cgroups(folders: &[PathBuf]) -> io::Result<()> {
     for _ in 0..TRIES {
         match cgroup::remove(folders) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                tokio::time::sleep(BETWEEN_TRIES).await
+                tokio::time::sleep(BETWEEN_TRIES).await;
             }
             done => return done,
         }

@@ -253,6 +253,11 @@ impl Sandbox {
         }
     }
 
+    /// The last line that was printed.
+    pub fn last_line(&self) -> Option<String> {
+        last_line(&self.folder)
+    }
+
     /// Sends a signal to PID 1.
     pub async fn signal(&self, signal: Signal) -> io::Result<()> {
         let signal = match signal {
@@ -289,11 +294,15 @@ fn code(status: ExitStatus) -> u8 {
 
 /// Why runsc gave up, in its own words where it left any.
 fn reason(folder: &Path, status: ExitStatus) -> String {
-    let console = || {
-        let text = fs::read_to_string(Files(folder).console()).unwrap_or_default();
-        text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
-    };
-    log_error(folder).or_else(console).unwrap_or_else(|| format!("it ended with {status} and gave no reason"))
+    log_error(folder)
+        .or_else(|| last_line(folder))
+        .unwrap_or_else(|| format!("it ended with {status} and gave no reason"))
+}
+
+fn last_line(folder: &Path) -> Option<String> {
+    let console = fs::read(Files(folder).console()).ok()?;
+    let text = String::from_utf8_lossy(&console);
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }
 
 /// runsc's log is JSON objects without anything between them. The first is the cause, the last what came of it.

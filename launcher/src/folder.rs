@@ -1,0 +1,161 @@
+//! One sandbox's folder on the host, `$run/sandboxes/<worker id>`: what outlives the processes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use protocol::WorkerId;
+use protocol::inside::{COORDINATOR_DOOR, GATEWAY_DOOR, Outbox, WorkerConfig};
+use rustix::fs::{FlockOperation, flock};
+use sandbox::{Policy, Runsc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A path of a unix socket ends here (`sun_path`, unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// All that a keeper needs to run its sandbox, and that a later launcher needs to clear it away. Holds no
+/// secret.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) policy: Policy,
+    pub(crate) runsc: Runsc,
+    pub(crate) relay: PathBuf,
+}
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub(crate) struct SandboxFolder(PathBuf);
+
+/// Held while somebody looks after the sandbox; let go by the kernel when that process dies.
+#[derive(Debug)]
+pub(crate) struct Watch(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl SandboxFolder {
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn doors(&self) -> PathBuf {
+        self.0.join("doors")
+    }
+
+    pub(crate) fn coordinator_door(&self) -> PathBuf {
+        self.doors().join(COORDINATOR_DOOR)
+    }
+
+    pub(crate) fn gateway_door(&self) -> PathBuf {
+        self.doors().join(GATEWAY_DOOR)
+    }
+
+    pub(crate) fn outbox(&self) -> Outbox {
+        Outbox::at(self.0.join("outbox"))
+    }
+
+    /// The folder that is mounted for the worker's configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("config")
+    }
+
+    /// The folder that belongs to the sandbox room.
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        self.0.join("sandbox")
+    }
+
+    /// What the keeper logs.
+    pub(crate) fn keeper_log(&self) -> PathBuf {
+        self.0.join("keeper.log")
+    }
+
+    /// Makes the folder with all but the plan. It must not be there yet.
+    pub(crate) fn make(&self, worker: &WorkerConfig) -> io::Result<()> {
+        let longest = self.coordinator_door();
+        if longest.as_os_str().len() > SOCKET_PATH_BYTES {
+            return Err(io::Error::other(format!(
+                "{} is longer than the {SOCKET_PATH_BYTES} bytes that a socket's path may have; set XDG_RUNTIME_DIR to \
+                 a shorter folder",
+                longest.display()
+            )));
+        }
+        if let Some(parent) = self.0.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        let folder = |path: &Path, mode| DirBuilder::new().mode(mode).create(path);
+        folder(&self.0, 0o700)?;
+        folder(&self.doors(), 0o755)?;
+        // The umask may have taken what users inside need to reach their doors.
+        fs::set_permissions(self.doors(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        folder(self.outbox().folder(), 0o700)?;
+        folder(&self.config(), 0o700)?;
+        write_private(&self.config().join("worker.json"), worker)
+    }
+
+    /// Writes the plan: from now on there is something to keep.
+    pub(crate) fn write_plan(&self, plan: &Plan) -> io::Result<()> {
+        write_private(&self.0.join("plan.json"), plan)
+    }
+
+    pub(crate) fn plan(&self) -> io::Result<Plan> {
+        read(&self.0.join("plan.json"))
+    }
+
+    pub(crate) fn worker(&self) -> io::Result<WorkerConfig> {
+        read(&self.config().join("worker.json"))
+    }
+
+    /// Looks after this sandbox, beside others who do.
+    pub(crate) fn watch(&self) -> io::Result<Watch> {
+        self.lock(FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Takes over a sandbox that nobody looks after; `None` when somebody does.
+    pub(crate) fn take_over(&self) -> io::Result<Option<Watch>> {
+        match self.lock(FlockOperation::NonBlockingLockExclusive) {
+            Ok(watch) => Ok(Some(watch)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lock(&self, how: FlockOperation) -> io::Result<Watch> {
+        let path = self.0.join("lock");
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        flock(&file, how)?;
+        Ok(Watch(file))
+    }
+
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// All folders of sandboxes below `sandboxes`.
+    pub(crate) fn all(sandboxes: &Path) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(sandboxes) else { return Vec::new() };
+        entries
+            .filter_map(|entry| Some(Self(entry.ok()?.path())))
+            .filter(|folder| folder.0.is_dir())
+            .collect()
+    }
+}
+
+/// The folder of a worker.
+pub(crate) fn of_worker(folders: &protocol::folders::Folders, worker: &WorkerId) -> SandboxFolder {
+    SandboxFolder(folders.sandbox(worker))
+}
+
+fn write_private(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(&serde_json::to_vec_pretty(value)?)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+}

@@ -1,0 +1,378 @@
+//! Keeps the pool full, tells what happens, and drains it at the end.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use protocol::WorkerId;
+use protocol::client::ClientError;
+use protocol::settings::EXIT_BAD_CONFIGURATION;
+use sandbox::Runsc;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::finish::{self, finish, sweep};
+use crate::folder::{SandboxFolder, Watch};
+use crate::lines::{News, Order, Stopped};
+use crate::pool::{Decision, Pool};
+use crate::settings::{self, Config, Home, Wish};
+use crate::start::{Kept, NotKept, start};
+use crate::tell::{count, tell, tell_error};
+
+/// Refused by the coordinator: a wrong key, an unknown repository.
+const EXIT_REFUSED: u8 = 6;
+/// How often a coordinator that is away is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs until told to stop; answers the exit code.
+pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
+    let config = match settings::config(wish, file) {
+        Ok(config) => config,
+        Err(faults) => {
+            tell_error(&faults.to_string());
+            return EXIT_BAD_CONFIGURATION;
+        }
+    };
+    match launch(config).await {
+        Ok(code) => code,
+        Err(error) => {
+            tell_error(&format!("code-workers-launcher: {error:#}"));
+            1
+        }
+    }
+}
+
+async fn launch(config: Config) -> anyhow::Result<u8> {
+    let mut signals = Signals::new()?;
+    let scratch = config.home.folders.run.join(format!("probe-{}", std::process::id()));
+    let runsc = Runsc::probe(&config.runsc, &scratch).await;
+    let _ = std::fs::remove_dir_all(&scratch);
+    let runsc = runsc?;
+    for warning in runsc.warnings() {
+        tell_error(&format!("warning: {warning}"));
+    }
+    sweep(&config.home, &config.queue);
+    let (sender, mut happened) = mpsc::channel(64);
+    let mut launcher = Launcher::new(config, runsc, sender);
+    loop {
+        let again = match launcher.pool.decide(Instant::now()) {
+            Decision::Done if launcher.keepers.is_empty() => break,
+            Decision::Start(number) => {
+                (0..number).for_each(|_| launcher.start());
+                None
+            }
+            Decision::Wait(time) => Some(time),
+            Decision::Nothing | Decision::Done => None,
+        };
+        tokio::select! {
+            Some(happened) = happened.recv() => launcher.on(happened).await,
+            () = signals.next() => if launcher.stop().await { break },
+            () = at(again) => {}
+        }
+    }
+    Ok(launcher.exit)
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+struct Launcher {
+    config: Config,
+    runsc: Runsc,
+    pool: Pool,
+    keepers: HashMap<WorkerId, Keeper>,
+    sender: mpsc::Sender<Happened>,
+    /// No new sandboxes from here on.
+    draining: CancellationToken,
+    /// Whether it was said that the coordinator is away.
+    unreachable: bool,
+    exit: u8,
+}
+
+/// A keeper that runs.
+struct Keeper {
+    /// Its standard input.
+    orders: Option<ChildStdin>,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Starting,
+    Waiting,
+    Working,
+    /// The sandbox is gone; the keeper delivers and clears away.
+    Ended,
+}
+
+enum Happened {
+    Started(Box<Result<Kept, NotKept>>),
+    /// Draining began before it was made.
+    NotStarted,
+    /// The coordinator is away; it is asked again.
+    Unreachable(ClientError),
+    News(WorkerId, News),
+    /// The keeper is gone, and with it all of its sandbox, or else why not.
+    KeeperGone(WorkerId, Result<(), String>),
+}
+
+impl Launcher {
+    fn new(config: Config, runsc: Runsc, sender: mpsc::Sender<Happened>) -> Self {
+        Self {
+            pool: Pool::new(config.parallel),
+            config,
+            runsc,
+            sender,
+            keepers: HashMap::new(),
+            draining: CancellationToken::new(),
+            unreachable: false,
+            exit: 0,
+        }
+    }
+
+    fn start(&mut self) {
+        self.pool.started();
+        let (config, runsc, sender) = (self.config.clone(), self.runsc.clone(), self.sender.clone());
+        let draining = self.draining.clone();
+        tokio::spawn(async move {
+            let happened = tokio::select! {
+                kept = start_when_reachable(&config, &runsc, &sender) => Happened::Started(Box::new(kept)),
+                () = draining.cancelled() => Happened::NotStarted,
+            };
+            let _ = sender.send(happened).await;
+        });
+    }
+
+    async fn on(&mut self, happened: Happened) {
+        match happened {
+            Happened::NotStarted => self.pool.ended(),
+            Happened::Unreachable(error) => self.unreachable(&error),
+            Happened::Started(kept) => match *kept {
+                Ok(kept) => self.kept(kept).await,
+                Err(NotKept::Unreachable(error)) => self.unreachable(&error),
+                Err(NotKept::Refused(error)) => {
+                    tell_error(&format!("code-workers-launcher: the coordinator refuses: {error}"));
+                    self.exit = EXIT_REFUSED;
+                    self.pool.ended();
+                    self.drain().await;
+                }
+                Err(NotKept::Here(error)) => self.failed(&format!("{error:#}")),
+            },
+            Happened::News(worker, News::Started) => self.waiting(&worker),
+            Happened::News(worker, News::Leased(task)) => {
+                tell(&format!("{task}: taken by {worker}"));
+                self.pool.took_a_task();
+                self.set(&worker, State::Working);
+            }
+            Happened::News(worker, News::Stopped(stopped)) => self.stopped(&worker, stopped).await,
+            Happened::KeeperGone(worker, left) => self.keeper_gone(&worker, left),
+        }
+    }
+
+    fn unreachable(&mut self, error: &ClientError) {
+        if !self.unreachable {
+            self.unreachable = true;
+            tell(&format!("waiting for the coordinator: {error} (`code-workers up` starts it)"));
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if let Some(delay) = self.pool.failed(Instant::now()) {
+            tell(&format!("no sandbox: {why}; next try in {} s", delay.as_secs()));
+        }
+    }
+
+    fn set(&mut self, worker: &WorkerId, state: State) {
+        if let Some(keeper) = self.keepers.get_mut(worker) {
+            keeper.state = state;
+        }
+    }
+
+    fn count(&self, state: &State) -> usize {
+        self.keepers.values().filter(|keeper| keeper.state == *state).count()
+    }
+
+    async fn kept(&mut self, kept: Kept) {
+        if std::mem::take(&mut self.unreachable) {
+            tell("the coordinator is there");
+        }
+        let Kept { worker, folder, mut keeper, watch } = kept;
+        let orders = keeper.stdin.take();
+        self.keepers.insert(worker.clone(), Keeper { orders, state: State::Starting });
+        tokio::spawn(attend(
+            worker.clone(),
+            folder,
+            keeper,
+            watch,
+            self.config.home.clone(),
+            self.sender.clone(),
+        ));
+        if self.pool.is_draining() {
+            self.order(&worker, Order::Drain).await;
+        }
+    }
+
+    fn waiting(&mut self, worker: &WorkerId) {
+        self.set(worker, State::Waiting);
+        if self.count(&State::Starting) == 0 && !self.pool.is_draining() {
+            let waiting = count(self.count(&State::Waiting), "sandbox waits", "sandboxes wait");
+            let how = if self.runsc.rootless() { ", rootless" } else { "" };
+            tell(&format!("{waiting} for {} (runsc {}{how})", self.config.queue, self.runsc.version()));
+        }
+    }
+
+    async fn stopped(&mut self, worker: &WorkerId, stopped: Stopped) {
+        self.set(worker, State::Ended);
+        let why = stopped.why();
+        match (&stopped.task, self.pool.is_draining()) {
+            (Some(task), _) => {
+                self.pool.ended();
+                tell(&format!("{task}: {}", stopped.told()));
+                if self.config.once {
+                    self.drain().await;
+                }
+            }
+            (None, true) => self.pool.ended(),
+            (None, false) => self.failed(&format!("it ended before it had a task: {why}")),
+        }
+    }
+
+    fn keeper_gone(&mut self, worker: &WorkerId, left: Result<(), String>) {
+        let ended = self.keepers.remove(worker).is_some_and(|keeper| keeper.state == State::Ended);
+        if !ended {
+            self.failed(&format!("the keeper of {worker} died"));
+        }
+        if let Err(why) = left {
+            tell_error(&format!("warning: {worker}: {why}"));
+        }
+    }
+
+    /// The first signal drains, the second ends what still runs, the third leaves the rest to the keepers: then
+    /// the answer is true.
+    async fn stop(&mut self) -> bool {
+        let working = self.count(&State::Working);
+        if !self.pool.is_draining() {
+            self.drain().await;
+            if working > 0 {
+                tell(&format!("{} still: a second signal ends it", count(working, "task runs", "tasks run")));
+            }
+            return false;
+        }
+        if working == 0 {
+            return true;
+        }
+        tell(&format!("ending {}", count(working, "task", "tasks")));
+        self.order_all(Order::End).await;
+        // What works now is on its way out.
+        self.keepers.values_mut().filter(|keeper| keeper.state == State::Working).for_each(|keeper| {
+            keeper.state = State::Waiting;
+        });
+        false
+    }
+
+    async fn drain(&mut self) {
+        if !self.pool.is_draining() {
+            self.pool.drain();
+            self.draining.cancel();
+            self.order_all(Order::Drain).await;
+        }
+    }
+
+    async fn order_all(&mut self, order: Order) {
+        let workers: Vec<_> = self.keepers.keys().cloned().collect();
+        for worker in workers {
+            self.order(&worker, order).await;
+        }
+    }
+
+    async fn order(&mut self, worker: &WorkerId, order: Order) {
+        let Some(orders) = self.keepers.get_mut(worker).and_then(|keeper| keeper.orders.as_mut()) else {
+            return;
+        };
+        let Ok(line) = serde_json::to_string(&order) else { return };
+        // A keeper that is gone is told of by its own end.
+        if let Err(error) = orders.write_all(format!("{line}\n").as_bytes()).await {
+            tracing::debug!(%worker, %error, "cannot give an order");
+        }
+    }
+}
+
+async fn start_when_reachable(
+    config: &Config,
+    runsc: &Runsc,
+    sender: &mpsc::Sender<Happened>,
+) -> Result<Kept, NotKept> {
+    loop {
+        match start(config, runsc).await {
+            Err(NotKept::Unreachable(error)) => {
+                let _ = sender.send(Happened::Unreachable(error)).await;
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            kept => return kept,
+        }
+    }
+}
+
+/// Passes on what a keeper says, and does its work when it dies.
+async fn attend(
+    worker: WorkerId,
+    folder: SandboxFolder,
+    mut keeper: Child,
+    watch: Watch,
+    home: Home,
+    sender: mpsc::Sender<Happened>,
+) {
+    let mut watch = Some(watch);
+    if let Some(out) = keeper.stdout.take() {
+        let mut lines = BufReader::new(out).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            // Its first word: it watches for itself.
+            watch = None;
+            if let Ok(news) = serde_json::from_str(&line) {
+                let _ = sender.send(Happened::News(worker.clone(), news)).await;
+            }
+        }
+    }
+    let status = keeper.wait().await;
+    drop(watch);
+    let left = match status {
+        Ok(status) if status.success() => Ok(()),
+        _ => clear_away(&folder, &home).await,
+    };
+    let _ = sender.send(Happened::KeeperGone(worker, left)).await;
+}
+
+async fn clear_away(folder: &SandboxFolder, home: &Home) -> Result<(), String> {
+    let log = std::fs::read_to_string(folder.keeper_log()).unwrap_or_default();
+    let said = log.lines().last().unwrap_or("it said nothing").to_owned();
+    match folder.take_over() {
+        Ok(Some(_watch)) => {
+            finish(folder, home, &finish::nobody_knows()).await.map_err(|error| format!("{error} ({said})"))
+        }
+        // Somebody else clears it away, or it is gone.
+        _ => Ok(()),
+    }
+}

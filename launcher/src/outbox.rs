@@ -1,0 +1,147 @@
+//! Reads an outbox as what it is: files that something inside a sandbox may have made, links and pipes
+//! included. Nothing outside the folder is ever opened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use protocol::ids::ArtifactName;
+use protocol::inside::{HeldLease, HeldReport, Outbox};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+/// A lease or a report is never larger: a report's texts have limits of their own in `protocol::limits`.
+const JSON_BYTES: u64 = 4 << 20;
+
+/// The lease that the worker has or had.
+pub(crate) fn lease(outbox: &Outbox) -> Option<HeldLease> {
+    read(outbox, &outbox.lease()).ok()?
+}
+
+/// The report that the worker made.
+pub(crate) fn report(outbox: &Outbox) -> io::Result<Option<HeldReport>> {
+    read(outbox, &outbox.report())
+}
+
+/// Whether the report needs no delivery any more.
+pub(crate) fn is_delivered(outbox: &Outbox) -> bool {
+    outbox.delivered().symlink_metadata().is_ok()
+}
+
+/// Notes that it needs none.
+pub(crate) fn mark_delivered(outbox: &Outbox) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(outbox.delivered()).map(drop)
+}
+
+/// An artifact, opened. Its path is good as long as the file is open.
+pub(crate) struct OpenArtifact(File);
+
+impl OpenArtifact {
+    pub(crate) fn open(outbox: &Outbox, name: &ArtifactName) -> io::Result<Self> {
+        let path = outbox.artifacts().join(name.as_str());
+        open(outbox, &path)?.map(Self).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+fn read<T: DeserializeOwned>(outbox: &Outbox, path: &Path) -> io::Result<Option<T>> {
+    let Some(file) = open(outbox, path)? else { return Ok(None) };
+    let mut text = Vec::new();
+    file.take(JSON_BYTES).read_to_end(&mut text)?;
+    Ok(Some(serde_json::from_slice(&text)?))
+}
+
+/// `None` when there is no such file; an error for anything that is no plain file in the outbox.
+fn open(outbox: &Outbox, path: &Path) -> io::Result<Option<File>> {
+    let folder = File::open(outbox.folder())?;
+    let name = path.strip_prefix(outbox.folder()).map_err(io::Error::other)?;
+    // Not blocking: a pipe would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = match openat2(&folder, name, flags, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        file => File::from(file?),
+    };
+    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(io::Error::other("not a plain file")) }
+}
+
+/// Tells when something in the outbox was written whole or renamed. The watch ends with the process.
+pub(crate) fn changes(outbox: &Outbox) -> io::Result<mpsc::Receiver<()>> {
+    let notify = inotify::init(CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&notify, outbox.folder(), WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO)?;
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::Builder::new().name("outbox".to_owned()).spawn(move || {
+        let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
+        let mut reader = inotify::Reader::new(notify, &mut buffer);
+        // A change that finds the last one not yet read says nothing new.
+        while reader.next().is_ok() {
+            if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn outbox() -> (tempfile::TempDir, Outbox) {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::at(folder.path().join("outbox"));
+        std::fs::create_dir_all(outbox.artifacts()).unwrap();
+        (folder, outbox)
+    }
+
+    #[test]
+    fn reads_what_a_worker_wrote() {
+        let (_folder, outbox) = outbox();
+        assert!(lease(&outbox).is_none());
+        let held =
+            HeldLease { task: "task-1".parse().unwrap(), token: protocol::Secret::new("t"), attempt: 2 };
+        std::fs::write(outbox.lease(), serde_json::to_vec(&held).unwrap()).unwrap();
+        assert_eq!(lease(&outbox), Some(held));
+    }
+
+    #[test]
+    fn never_follows_a_link_out_nor_waits_at_a_pipe() {
+        let (folder, outbox) = outbox();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "{}").unwrap();
+        let name: ArtifactName = "log".parse().unwrap();
+        symlink(&secret, outbox.artifacts().join("log")).unwrap();
+        assert!(OpenArtifact::open(&outbox, &name).is_err());
+        std::fs::remove_dir_all(outbox.artifacts()).unwrap();
+        symlink(folder.path(), outbox.artifacts()).unwrap();
+        assert!(OpenArtifact::open(&outbox, &"secret".parse().unwrap()).is_err());
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            outbox.report(),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(report(&outbox).is_err());
+    }
+
+    #[tokio::test]
+    async fn tells_of_a_renamed_file() {
+        let (_folder, outbox) = outbox();
+        let mut changes = changes(&outbox).unwrap();
+        let draft = outbox.artifacts().join("draft");
+        std::fs::write(&draft, "{}").unwrap();
+        std::fs::rename(&draft, outbox.lease()).unwrap();
+        let changed = tokio::time::timeout(std::time::Duration::from_secs(10), changes.recv()).await;
+        assert_eq!(changed, Ok(Some(())));
+    }
+}

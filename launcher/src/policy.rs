@@ -1,0 +1,94 @@
+//! A launcher's settings as the policy of one sandbox.
+
+use std::path::{Path, PathBuf};
+
+use protocol::WorkerId;
+use protocol::inside::{
+    AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
+};
+use sandbox::{HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, SandboxId, User, Work};
+
+use crate::folder::SandboxFolder;
+use crate::settings::Config;
+
+/// Open files of one process; build tools and language servers keep many.
+const OPEN_FILES: u64 = 16_384;
+/// Where programs are looked for inside, after the toolchains of the configuration.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the sandbox of `worker` may see and use.
+pub(crate) fn policy(config: &Config, worker: &WorkerId, folder: &SandboxFolder) -> anyhow::Result<Policy> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Policy {
+        id: SandboxId::try_from(worker.to_string())?,
+        root: Root::HostToolchain(HostToolchain::of_this_host()?),
+        read_only: read_only(config, folder)?,
+        shared: vec![mount(&folder.doors(), DOORS)?, mount(folder.outbox().folder(), OUTBOX)?],
+        work: Work {
+            inside: InsidePath::try_from(WORK)?,
+            bytes: config.work_bytes,
+            owner: AGENT_UID,
+            store: HostPath::try_from(work_stores(config))?,
+        },
+        tmp_bytes: config.tmp_bytes,
+        limits: Limits {
+            memory_bytes: config.memory_bytes,
+            cpu_millis: u32::try_from(cpus)?.saturating_mul(1000),
+            processes: config.processes,
+            open_files: OPEN_FILES,
+            file_bytes: config.work_bytes,
+        },
+        hostname: "sandbox".to_owned(),
+        users: vec![user("agent", AGENT_UID)?, user("relay", RELAY_UID)?],
+        loopback_names: ["skia", "authproxy"].map(str::to_owned).into(),
+        program: InsidePath::try_from(format!("{BIN}/code-workers-worker").as_str())?,
+        arguments: vec!["init".to_owned()],
+        environment: environment(config),
+    })
+}
+
+/// On a disk, which the run folder often is not.
+pub(crate) fn work_stores(config: &Config) -> PathBuf {
+    config.home.folders.data.join("sandboxes")
+}
+
+fn read_only(config: &Config, folder: &SandboxFolder) -> anyhow::Result<Vec<Mount>> {
+    let folders = &config.home.folders;
+    let config_inside = Path::new(WORKER_CONFIG).parent().unwrap_or(Path::new("/"));
+    let mut mounts = vec![mount(&folder.config(), &config_inside.to_string_lossy())?];
+    for program in [&config.worker, &config.relay] {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        mounts.push(mount(program, &format!("{BIN}/{name}"))?);
+    }
+    if let Some(files) = &config.agent_files {
+        mounts.push(mount(files, AGENT_FILES)?);
+    }
+    for (host, inside) in [(folders.agents(), AGENT_PROGRAMS), (folders.mirror(&config.queue), MIRROR)] {
+        if host.is_dir() {
+            mounts.push(mount(&host, inside)?);
+        }
+    }
+    for toolchain in &config.toolchains {
+        mounts.push(mount(toolchain, &toolchain.to_string_lossy())?);
+    }
+    Ok(mounts)
+}
+
+/// Links on the way are followed here, on the host.
+fn mount(host: &Path, inside: &str) -> anyhow::Result<Mount> {
+    let host = host.canonicalize().map_err(|error| anyhow::anyhow!("{}: {error}", host.display()))?;
+    Ok(Mount { host: HostPath::try_from(host)?, inside: InsidePath::try_from(inside)? })
+}
+
+fn user(name: &str, id: u32) -> anyhow::Result<User> {
+    Ok(User { name: name.to_owned(), id, home: InsidePath::try_from(format!("{WORK}/home").as_str())? })
+}
+
+fn environment(config: &Config) -> Vec<(String, String)> {
+    let bin = |folder: &PathBuf| if folder.ends_with("bin") { folder.clone() } else { folder.join("bin") };
+    let bins = config.toolchains.iter().map(bin).filter(|bin| bin.is_dir());
+    let path: Vec<_> = bins.map(|bin| bin.to_string_lossy().into_owned()).chain([PATH.to_owned()]).collect();
+    [("PATH", path.join(":").as_str()), ("LANG", "C.UTF-8")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}

@@ -1,0 +1,136 @@
+//! What the launcher and its keepers are told, parsed whole before anything starts.
+
+use std::path::{Path, PathBuf};
+
+use protocol::client::{Endpoint, OwnerClient};
+use protocol::folders::{Folders, beside};
+use protocol::ids::{AgentName, QueueName};
+use protocol::secret::Secret;
+use protocol::settings::{Faults, Key, Settings, Sources};
+
+const MIB: u64 = 1 << 20;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) queue: QueueName,
+    pub(crate) parallel: usize,
+    pub(crate) once: bool,
+    pub(crate) agent: Option<AgentName>,
+}
+
+/// What every process of the launcher needs.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) folders: Folders,
+    /// The owner's side of the coordinator.
+    pub(crate) coordinator: Endpoint,
+    pub(crate) key: Secret,
+}
+
+impl Home {
+    pub(crate) fn owner(&self) -> Result<OwnerClient, protocol::client::ClientError> {
+        OwnerClient::new(self.coordinator.clone(), self.key.clone())
+    }
+}
+
+/// What sandboxes are made of.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) home: Home,
+    /// The configuration file that keepers are to read too.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) queue: QueueName,
+    pub(crate) parallel: usize,
+    pub(crate) once: bool,
+    pub(crate) agent: AgentName,
+    pub(crate) runsc: PathBuf,
+    /// `code-workers-worker` and `code-workers-relay`.
+    pub(crate) worker: PathBuf,
+    pub(crate) relay: PathBuf,
+    pub(crate) agent_files: Option<PathBuf>,
+    pub(crate) toolchains: Vec<PathBuf>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) work_bytes: u64,
+    pub(crate) tmp_bytes: u64,
+    pub(crate) processes: u64,
+}
+
+/// Reads what a keeper needs.
+pub(crate) fn home(file: Option<&Path>) -> Result<Home, Faults> {
+    let (sources, folders) = Sources::read(file)?;
+    let mut settings = Settings::new(sources);
+    let home = read_home(&mut settings, folders);
+    settings.finish(home)
+}
+
+/// Reads what the launcher needs.
+pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults> {
+    let (sources, folders) = Sources::read(file.as_deref())?;
+    let mut settings = Settings::new(sources);
+    let default_agent: AgentName = settings.or(&Key::TASK_AGENT, built_in_agent()?);
+    let bytes = |settings: &mut Settings, key, mib| at_least_one(settings, key, mib) * MIB;
+    let config = Config {
+        home: read_home(&mut settings, folders),
+        file,
+        queue: wish.queue,
+        parallel: wish.parallel,
+        once: wish.once,
+        agent: wish.agent.unwrap_or(default_agent),
+        runsc: settings.or(&Key::RUNSC, PathBuf::from("runsc")),
+        worker: sibling(&mut settings, "code-workers-worker"),
+        relay: sibling(&mut settings, "code-workers-relay"),
+        agent_files: settings.optional(&Key::AGENT_FILES),
+        toolchains: settings.list(&Key::SANDBOX_TOOLCHAINS).into_iter().map(PathBuf::from).collect(),
+        memory_bytes: bytes(&mut settings, &Key::SANDBOX_MEMORY, 4096),
+        work_bytes: bytes(&mut settings, &Key::SANDBOX_WORK, 10_240),
+        tmp_bytes: bytes(&mut settings, &Key::SANDBOX_TMP, 1024),
+        processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
+    };
+    for path in config.toolchains.iter().chain(&config.agent_files) {
+        if !path.is_absolute() || !path.is_dir() {
+            settings.fault(format!("{}: no such folder (an absolute path is wanted)", path.display()));
+        }
+    }
+    settings.finish(config)
+}
+
+fn read_home(settings: &mut Settings, folders: Folders) -> Home {
+    let key = settings.optional(&Key::OWNER_KEY).unwrap_or_else(|| {
+        settings.fault(format!(
+            "FORTRESS_API_KEY is not set; `code-workers up` makes one and writes it to {}",
+            folders.env_file().display()
+        ));
+        Secret::new("")
+    });
+    // The socket is this user's own, whatever port the coordinator listens on.
+    let coordinator = settings.or(&Key::COORDINATOR_URL, Endpoint::Unix(folders.owner_socket()));
+    Home { folders, coordinator, key }
+}
+
+fn built_in_agent() -> Result<AgentName, Faults> {
+    "opencode".parse().map_err(|error: protocol::ids::BadName| {
+        let mut faults = Faults::default();
+        faults.add(error.to_string());
+        faults
+    })
+}
+
+fn at_least_one(settings: &mut Settings, key: &Key, default: u64) -> u64 {
+    let number = settings.or(key, default);
+    if number == 0 {
+        settings.fault(format!("{} must be at least 1", key.file.unwrap_or_default()));
+    }
+    number
+}
+
+/// A program of ours: beside this one, else on PATH.
+fn sibling(settings: &mut Settings, program: &str) -> PathBuf {
+    let here = std::env::current_exe().ok().and_then(|me| beside(&me, program));
+    let path = settings.variable("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(program));
+    here.into_iter().chain(on_path).find(|path| path.is_file()).unwrap_or_else(|| {
+        settings.fault(format!("{program} is neither beside this program nor on PATH"));
+        PathBuf::from(program)
+    })
+}

@@ -1,0 +1,97 @@
+//! Makes one sandbox: registers its worker, writes its folder and plan, starts its keeper.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::process::Stdio;
+
+use anyhow::Context;
+use protocol::WorkerId;
+use protocol::client::ClientError;
+use protocol::inside::WorkerConfig;
+use protocol::worker::NewWorker;
+use sandbox::Runsc;
+use tokio::process::{Child, Command};
+
+use crate::folder::{Plan, SandboxFolder, Watch, of_worker};
+use crate::policy::{policy, work_stores};
+use crate::settings::Config;
+
+/// A keeper that was started.
+pub(crate) struct Kept {
+    pub(crate) worker: WorkerId,
+    pub(crate) folder: SandboxFolder,
+    pub(crate) keeper: Child,
+    /// Ours, until the keeper has its own.
+    pub(crate) watch: Watch,
+}
+
+/// Why there is none.
+pub(crate) enum NotKept {
+    /// The coordinator is not there now.
+    Unreachable(ClientError),
+    /// It refused.
+    Refused(ClientError),
+    /// Something on this machine.
+    Here(anyhow::Error),
+}
+
+/// Makes one sandbox.
+pub(crate) async fn start(config: &Config, runsc: &Runsc) -> Result<Kept, NotKept> {
+    let name = format!("launcher {} on {}", std::process::id(), host_name());
+    let new = NewWorker { queue: config.queue.clone(), name };
+    let registered = async { config.home.owner()?.register_worker(&new).await }.await;
+    let registered = registered.map_err(|error| {
+        if error.is_passing() { NotKept::Unreachable(error) } else { NotKept::Refused(error) }
+    })?;
+    let worker = WorkerConfig {
+        worker_id: registered.worker_id,
+        queue: config.queue.clone(),
+        token: registered.token,
+        default_agent: config.agent.clone(),
+    };
+    keep(config, runsc, &worker).map_err(NotKept::Here)
+}
+
+fn keep(config: &Config, runsc: &Runsc, worker: &WorkerConfig) -> anyhow::Result<Kept> {
+    let folder = of_worker(&config.home.folders, &worker.worker_id);
+    folder.make(worker).with_context(|| format!("cannot make {}", folder.path().display()))?;
+    let watch = folder.watch()?;
+    let spawned = spawn(config, runsc, worker, &folder);
+    match spawned {
+        Ok(keeper) => Ok(Kept { worker: worker.worker_id.clone(), folder, keeper, watch }),
+        Err(error) => {
+            // Nothing runs yet.
+            folder.remove()?;
+            Err(error)
+        }
+    }
+}
+
+fn spawn(
+    config: &Config,
+    runsc: &Runsc,
+    worker: &WorkerConfig,
+    folder: &SandboxFolder,
+) -> anyhow::Result<Child> {
+    let stores = work_stores(config);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&stores)
+        .with_context(|| format!("cannot make {}", stores.display()))?;
+    let policy = policy(config, &worker.worker_id, folder)?;
+    folder.write_plan(&Plan { policy, runsc: runsc.clone(), relay: config.relay.clone() })?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.keeper_log())?;
+    // Ourselves, even when our file was replaced since.
+    let mut keeper = Command::new("/proc/self/exe");
+    keeper.arg("--keep").arg(folder.path());
+    if let Some(file) = &config.file {
+        keeper.arg("--config").arg(file);
+    }
+    keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    keeper.spawn().context("cannot start a keeper")
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
