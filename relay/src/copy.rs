@@ -64,6 +64,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::net::UnixStream;
 
     use super::*;
@@ -93,7 +95,9 @@ mod tests {
         let copying = tokio::spawn(copy(client_side, unread));
         client.readable().await.unwrap();
         drop(client);
-        assert!(copying.await.unwrap().is_err());
+        let copied =
+            tokio::time::timeout(Duration::from_secs(20), copying).await.expect("the copying goes on");
+        assert!(copied.unwrap().is_err());
         let mut rest = Vec::new();
         peer.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"-");
