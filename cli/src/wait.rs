@@ -11,21 +11,34 @@ use tokio::time::Instant;
 
 use crate::terminal;
 
-/// A coordinator that is being restarted is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A coordinator that answered before, and is perhaps being restarted, is waited for so long.
+const LONG: Duration = Duration::from_secs(60);
+/// One that has not answered yet.
+const SHORT: Duration = Duration::from_secs(5);
 /// Between two tries to reach it.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Forbearance with a coordinator that does not answer: told once an outage, and not without end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Patience {
+    limit: Duration,
     since: Option<Instant>,
 }
 
 impl Patience {
+    /// With one that has answered before.
+    pub(crate) const fn long() -> Self {
+        Self { limit: LONG, since: None }
+    }
+
+    /// With one that may not be there at all.
+    pub(crate) const fn short() -> Self {
+        Self { limit: SHORT, since: None }
+    }
+
     /// It answered.
     pub(crate) fn restore(&mut self) {
-        self.since = None;
+        *self = Self::long();
     }
 
     /// Pauses before the next try; gives the error back where it will not pass, or has lasted too long.
@@ -35,19 +48,24 @@ impl Patience {
         }
         let now = Instant::now();
         if self.since.is_none() {
-            terminal::note(&format!("code-workers: {error}; trying on for {} s", PATIENCE.as_secs()));
+            terminal::note(&format!("code-workers: {error}; trying on for {} s", self.limit.as_secs()));
         }
-        if now.duration_since(*self.since.get_or_insert(now)) > PATIENCE {
+        if now.duration_since(*self.since.get_or_insert(now)) > self.limit {
             return Err(error);
         }
-        tokio::time::sleep(PAUSE).await;
+        pause().await;
         Ok(())
     }
 }
 
+/// Before the next try.
+pub(crate) async fn pause() {
+    tokio::time::sleep(PAUSE).await;
+}
+
 /// The task, once it has ended.
 pub(crate) async fn until_ended(client: &OwnerClient, id: &TaskId) -> Result<Task, ClientError> {
-    let mut patience = Patience::default();
+    let mut patience = Patience::long();
     loop {
         match client.task(id, limits::TASK_WAIT).await {
             Ok(task) if task.state.is_terminal() => return Ok(task),

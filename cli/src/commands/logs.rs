@@ -14,7 +14,7 @@ use crate::{
     event_lines,
     failure::{Exit, Failure},
     terminal::say,
-    wait::Patience,
+    wait::{self, Patience},
 };
 
 /// What is stored comes without a pause; after this long without an event, the rest is yet to happen.
@@ -35,25 +35,29 @@ pub(crate) struct Logs {
 pub(crate) async fn run(context: &Context, command: &Logs) -> Result<Exit, Failure> {
     let (client, id) = (context.client()?, task_id(&command.id)?);
     let mut shown = Shown { json: command.json, last: 0, ended: false, start: None };
-    let mut patience = Patience::default();
+    let mut patience = Patience::short();
     loop {
         // What has ended before its events are asked for has no more to come.
         let ended = match client.task(&id, Duration::ZERO).await {
-            Ok(task) => task.state.is_terminal(),
-            Err(error) if shown.last > 0 => {
+            Ok(task) => {
+                patience.restore();
+                task.state.is_terminal()
+            }
+            Err(error) if command.follow => {
                 patience.bear(error).await?;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         let before = shown.last;
-        let told = shown.stream(&client, &id, command.follow || ended).await?;
-        if shown.ended || !command.follow || (ended && shown.last == before) {
-            return Ok(Exit::Succeeded);
-        }
-        match told {
-            Ok(()) => patience.restore(),
-            Err(error) => patience.bear(error).await?,
+        match shown.stream(&client, &id, command.follow || ended).await? {
+            Err(error) if command.follow => patience.bear(error).await?,
+            Err(error) => return Err(error.into()),
+            Ok(()) if shown.ended || !command.follow || (ended && shown.last == before) => {
+                return Ok(Exit::Succeeded);
+            }
+            // The coordinator is being stopped.
+            Ok(()) => wait::pause().await,
         }
     }
 }

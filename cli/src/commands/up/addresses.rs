@@ -1,41 +1,68 @@
 //! Where the two servers listen.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+};
 
-use protocol::settings::{Key, Settings};
+use protocol::{
+    folders::Folders,
+    settings::{Key, Settings},
+};
 
 use crate::failure::{Exit, Failure};
 
-/// Both addresses. That they are loopback is the servers' own rule.
+/// Where a server answers.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    /// That it is loopback is the server's own rule. Port 0 is any port, which the server alone knows then.
+    pub(super) tcp: SocketAddr,
+    /// Its unix socket.
+    pub(super) socket: PathBuf,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.tcp.port() {
+            0 => write!(f, "unix://{}", self.socket.display()),
+            _ => write!(f, "http://{}", self.tcp),
+        }
+    }
+}
+
+/// Both servers'.
 pub(super) struct Addresses {
-    pub(super) coordinator: SocketAddr,
-    pub(super) gateway: SocketAddr,
+    pub(super) coordinator: Address,
+    pub(super) gateway: Address,
 }
 
 impl Addresses {
     /// From the settings that the servers read too.
-    pub(super) fn read(settings: &mut Settings) -> Self {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    pub(super) fn read(settings: &mut Settings, folders: &Folders) -> Self {
+        let mut tcp = |key, port| settings.or(key, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let (coordinator, gateway) = (tcp(&Key::COORDINATOR_BIND, 7222), tcp(&Key::GATEWAY_BIND, 4000));
         Self {
-            coordinator: settings.or(&Key::COORDINATOR_BIND, local(7222)),
-            gateway: settings.or(&Key::GATEWAY_BIND, local(4000)),
+            coordinator: Address { tcp: coordinator, socket: folders.owner_socket() },
+            gateway: Address { tcp: gateway, socket: folders.gateway_socket() },
         }
     }
 
     /// The programs to run, and where each will answer.
-    pub(super) fn of_programs(&self) -> [(&'static str, SocketAddr); 2] {
-        [("code-workers-coordinator", self.coordinator), ("code-workers-gateway", self.gateway)]
+    pub(super) fn of_programs(&self) -> [(&'static str, &Address); 2] {
+        [("code-workers-coordinator", &self.coordinator), ("code-workers-gateway", &self.gateway)]
     }
 
     /// Refuses an address that something listens on: what answers there would be taken for our own server.
     pub(super) fn require_free(&self) -> Result<(), Failure> {
-        for (address, variable) in [(self.coordinator, "COORDINATOR_BIND"), (self.gateway, "GATEWAY_BIND")] {
+        for (address, variable) in
+            [(self.coordinator.tcp, "COORDINATOR_BIND"), (self.gateway.tcp, "GATEWAY_BIND")]
+        {
             if let Err(error) = TcpListener::bind(address) {
                 let text = format!(
                     "{address} cannot be listened on: {error}\n\
                      end the program that has it (perhaps another `code-workers up`), or set {variable}"
                 );
-                return Err(Failure::new(Exit::BadConfiguration, text));
+                return Err(Failure::new(Exit::Failed, text));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
     let (sources, folders) = Sources::read(config)?;
     let sources = owner_key::ensure(sources, &folders)?;
     let mut settings = Settings::new(sources);
-    let addresses = Addresses::read(&mut settings);
+    let addresses = Addresses::read(&mut settings, &folders);
     let addresses = settings.finish(addresses)?;
     addresses.require_free()?;
     let stop = CancellationToken::new();
@@ -41,7 +41,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
                 .into_iter()
                 .flat_map(|file| [OsString::from("--config"), file.into()])
                 .collect(),
-            address,
+            address: address.clone(),
         };
         running.spawn(server::keep_running(server, answered.clone(), stop.clone()));
     }
@@ -67,7 +67,7 @@ async fn watch(
             Some(()) = answers.recv() => {
                 silent -= 1;
                 if silent == 0 && !stop.is_cancelled() {
-                    say(&format!("ready: coordinator http://{}, gateway http://{}", addresses.coordinator, addresses.gateway))?;
+                    say(&format!("ready: coordinator {}, gateway {}", addresses.coordinator, addresses.gateway))?;
                 }
             }
             ended = running.join_next() => match ended {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    io,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
@@ -11,13 +11,14 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     process::{Child, Command},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Address;
 use crate::{
     failure::{Exit, Failure},
     terminal::note,
@@ -39,7 +40,7 @@ pub(super) struct Server {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
     /// Where it will answer.
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
 }
 
 /// Runs until `stop`, or until the server says that it cannot run. Sends once, when it answers first.
@@ -77,7 +78,7 @@ pub(super) async fn keep_running(
             pause = FIRST_PAUSE;
         }
         note(&format!(
-            "code-workers: {name} ended ({status}); starting it again in {:.1} s",
+            "code-workers: {name} ended ({status}); restarting it in {:.1} s",
             pause.as_secs_f32()
         ));
         tokio::select! {
@@ -104,9 +105,17 @@ impl Server {
     }
 
     async fn answers(&self) {
-        while TcpStream::connect(self.address).await.is_err() {
+        while self.connect().await.is_err() {
             sleep(LOOK).await;
         }
+    }
+
+    async fn connect(&self) -> io::Result<()> {
+        UnixStream::connect(&self.address.socket).await?;
+        if self.address.tcp.port() != 0 {
+            TcpStream::connect(self.address.tcp).await?;
+        }
+        Ok(())
     }
 }
 
