@@ -231,10 +231,16 @@ impl Place {
         serde_json::from_str(&self.cli(&["poll", "--json", id]).out).unwrap()
     }
 
+    /// One of our programs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        programs().join(name)
+    }
+
     /// A command for one of our programs.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(programs().join(program));
+        let mut command = Command::new(self.program(program));
         self.with_environment(&mut command);
         command
     }
@@ -253,12 +259,11 @@ impl Default for Place {
 /// The real key that no sandbox may ever see.
 pub const REAL_KEY: &str = "sk-real-0123456789-never-inside";
 
-/// The folder of the programs that were built beside this test.
+/// The folder of the programs that were built with this one: its own, or for a test the one above.
 fn programs() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap().to_owned();
-    assert!(folder.join("code-workers").exists(), "cargo build --workspace comes before the scenarios");
-    folder
+    let own = std::env::current_exe().unwrap();
+    let found = own.ancestors().skip(1).take(2).find(|folder| folder.join("code-workers").exists());
+    found.expect("cargo build --workspace comes before the scenarios").to_owned()
 }
 
 fn run(command: &mut Command, stdin: &str) -> Ran {

@@ -20,7 +20,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("coordinator", &["protocol", "repository"]),
     ("launcher", &["protocol", "sandbox"]),
     ("cli", &["protocol", "repository"]),
-    ("bench", &["protocol"]),
+    ("bench", &["e2e"]),
     ("e2e", &["protocol"]),
 ];
 
