@@ -4,7 +4,9 @@ use std::{io::Read, time::Duration};
 
 use clap::Args;
 use protocol::{
-    Task, TaskId, Usd, limits,
+    Task, TaskId, Usd,
+    client::ClientError,
+    limits,
     submit::{Kind, NewTask},
 };
 
@@ -100,10 +102,8 @@ pub(crate) async fn run(context: &Context, command: Send) -> Result<Exit, Failur
     let sent = client.submit(&task, Duration::ZERO).await;
     let id = match (sent, task.id) {
         (Ok(task), _) => task.id,
-        (Err(error), Some(id)) if error.is_passing() && !own_id => {
-            note(&format!(
-                "It may have been taken nevertheless: send it again with --id {id}, and it is made once."
-            ));
+        (Err(error), Some(id)) if error.is_passing() && !own_id && !never_sent(&error) => {
+            note(&format!("If it was taken nevertheless, --id {id} makes no second one."));
             return Err(error.into());
         }
         (Err(error), _) => return Err(error.into()),
@@ -120,6 +120,12 @@ pub(crate) async fn run(context: &Context, command: Send) -> Result<Exit, Failur
             Ok(Exit::NotFinished)
         }
     }
+}
+
+/// Whether nobody even took the connection, so that no answer can be lost.
+fn never_sent(error: &ClientError) -> bool {
+    let refused = |why: &str| why.starts_with("Connection refused") || why.starts_with("No such file");
+    matches!(error, ClientError::Unreachable { why, .. } if refused(why))
 }
 
 fn go_on(id: &TaskId) {
