@@ -1,2 +1,27 @@
-//! Placeholder.
-fn main() {}
+//! `code-workers-worker`: the program around the room. It only wires.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use worker::{
+    command_line::{CommandLine, Mode},
+    exit::Exit,
+    helper, init, work,
+};
+
+fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::BadConfiguration.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match line.mode {
+        Mode::Init => init::run(),
+        Mode::Work => work::main().into(),
+        Mode::AsUser { user, command } => helper::as_user(user, &command),
+        Mode::KillUser { user, signal } => helper::kill_user(user, signal),
+        Mode::ListFiles { folder } => helper::list_files(&folder),
+    }
+}

@@ -1,0 +1,58 @@
+//! The modes of the program.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// What runs inside a sandbox. Started by its launcher as `init`; the other modes are started by `init` and
+/// `work`.
+#[derive(Debug, Parser)]
+#[command(name = "code-workers-worker", version)]
+pub struct CommandLine {
+    /// Which of its modes.
+    #[command(subcommand)]
+    pub mode: Mode,
+}
+
+/// One program, several modes.
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// PID 1: starts the relays and the worker, reaps, forwards SIGTERM, exits as the worker does
+    Init,
+    /// Leases one task, does it, reports, exits
+    Work,
+    /// Becomes another user with no capability left, then runs a program
+    AsUser {
+        /// Who to become
+        #[command(flatten)]
+        user: User,
+        /// The program and its arguments
+        #[arg(required = true, last = true, value_name = "PROGRAM")]
+        command: Vec<OsString>,
+    },
+    /// Signals every process of a user, whatever session it has made for itself
+    KillUser {
+        /// Whose processes
+        #[command(flatten)]
+        user: User,
+        /// The signal's number; 9 is repeated until no process is left
+        #[arg(long, value_name = "N", default_value_t = 9)]
+        signal: i32,
+    },
+    /// Writes the regular files below a folder to standard output, each after a line of JSON with name and size
+    ListFiles {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+/// A user and its group.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct User {
+    /// Its uid, never 0
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub uid: u32,
+    /// Its gid, never 0
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub gid: u32,
+}

@@ -1,0 +1,83 @@
+//! Why an attempt is stopped from outside, told once to all who must know.
+
+use std::time::Duration;
+
+use protocol::limits;
+use tokio::sync::watch;
+
+/// Why the agent has to stop before it has ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The owner cancelled the task.
+    Cancelled {
+        /// Between SIGTERM and SIGKILL.
+        grace: Duration,
+    },
+    /// The lease is another's, or nobody's.
+    LeaseLost,
+    /// The coordinator was not heard for so long that it may give the task away.
+    Silence,
+    /// The sandbox is told to end.
+    Drained,
+    /// The attempt's run time is over.
+    TimedOut,
+}
+
+impl Stop {
+    /// How long the agent has between SIGTERM and SIGKILL.
+    #[must_use]
+    pub fn grace(self) -> Duration {
+        match self {
+            Self::Cancelled { grace } => grace,
+            Self::TimedOut | Self::Drained => limits::KILL_GRACE,
+            // Another worker may begin on the same task at any moment.
+            Self::LeaseLost | Self::Silence => Duration::ZERO,
+        }
+    }
+}
+
+/// Tells of the first reason to stop; later ones change nothing.
+#[derive(Debug, Clone)]
+pub struct Stopper(watch::Sender<Option<Stop>>);
+
+impl Stopper {
+    /// One that has not spoken.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Says why, unless it was said before.
+    pub fn stop(&self, why: Stop) {
+        self.0.send_if_modified(|said| {
+            let first = said.is_none();
+            said.get_or_insert(why);
+            first
+        });
+    }
+
+    /// What was said so far.
+    #[must_use]
+    pub fn said(&self) -> Option<Stop> {
+        *self.0.borrow()
+    }
+
+    /// Waits until it speaks.
+    pub async fn stopped(&self) -> Stop {
+        let mut receiver = self.0.subscribe();
+        loop {
+            if let Some(why) = *receiver.borrow_and_update() {
+                return why;
+            }
+            if receiver.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Default for Stopper {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,157 @@
+//! The file between them: one event a line, in the order in which they are numbered.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use protocol::{EventBody, NewEvent, limits};
+use tokio::sync::watch;
+
+/// Bytes that are kept free for events that are not the agent's.
+const RESERVE: u64 = 64 * 1024;
+
+/// The end that is written to.
+#[derive(Debug)]
+pub struct Spool {
+    file: BufWriter<File>,
+    path: PathBuf,
+    written: u64,
+    bytes: u64,
+    dropped: u64,
+    flushed: watch::Sender<u64>,
+}
+
+/// The end that is read from.
+#[derive(Debug)]
+pub struct SpoolReader {
+    lines: BufReader<File>,
+    path: PathBuf,
+    next: u64,
+    flushed: watch::Receiver<u64>,
+}
+
+impl Spool {
+    /// A new file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = BufWriter::new(File::create(path)?);
+        let flushed = watch::Sender::new(0);
+        Ok(Self { file, path: path.to_owned(), written: 0, bytes: 0, dropped: 0, flushed })
+    }
+
+    /// A reader from the first event on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn reader(&self) -> io::Result<SpoolReader> {
+        let lines = BufReader::new(File::open(&self.path)?);
+        Ok(SpoolReader { lines, path: self.path.clone(), next: 0, flushed: self.flushed.subscribe() })
+    }
+
+    /// Adds an event of the worker's own.
+    pub fn add(&mut self, body: EventBody) {
+        self.write(&NewEvent { at: Timestamp::now(), body, raw: None });
+    }
+
+    /// Adds events that one line of the agent's output stands for; `raw` is that line, and `size` counts as
+    /// dropped when there is no room.
+    pub fn add_output(&mut self, bodies: Vec<EventBody>, raw: Option<&str>, size: usize) {
+        if self.is_full() {
+            self.dropped += size as u64;
+            return;
+        }
+        let at = Timestamp::now();
+        let mut raw = raw.map(str::to_owned);
+        for body in bodies {
+            self.write(&NewEvent { at, body, raw: raw.take() });
+        }
+    }
+
+    /// Whether there is no room for more of the agent's output.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes + RESERVE >= limits::TASK_OUTPUT_BYTES
+    }
+
+    /// Counts output that is on no event.
+    pub fn count_dropped(&mut self, bytes: u64) {
+        self.dropped += bytes;
+    }
+
+    fn write(&mut self, event: &NewEvent) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        // A part of a line would shift all that come after it; a disk that is full is full for all of them.
+        if self.file.write_all(&line).is_ok() {
+            self.bytes += line.len() as u64;
+            self.written += 1;
+        }
+    }
+
+    /// Lets the reader see what was added.
+    pub fn flush(&mut self) {
+        if self.file.flush().is_ok() {
+            self.flushed.send_replace(self.written);
+        }
+    }
+
+    /// Says what was dropped, and ends the stream.
+    pub fn finish(mut self) {
+        if self.dropped > 0 {
+            self.add(EventBody::Dropped { bytes: self.dropped });
+        }
+        self.flush();
+    }
+}
+
+impl SpoolReader {
+    /// The place of the next event.
+    #[must_use]
+    pub fn place(&self) -> u64 {
+        self.next
+    }
+
+    /// Waits for the next events: at least one, at most as many as go into a request. `None` at the end.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn next_events(&mut self) -> io::Result<Option<Vec<NewEvent>>> {
+        let next = self.next;
+        let ended = self.flushed.wait_for(|flushed| *flushed > next).await.is_err();
+        let flushed = *self.flushed.borrow();
+        if ended && flushed <= self.next {
+            return Ok(None);
+        }
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while self.next < flushed && events.len() < limits::EVENTS_PER_REQUEST && bytes < BATCH_BYTES {
+            let mut line = Vec::new();
+            bytes += self.lines.read_until(b'\n', &mut line)?;
+            events.push(serde_json::from_slice(&line)?);
+            self.next += 1;
+        }
+        Ok(Some(events))
+    }
+
+    /// Goes on from another place.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn seek(&mut self, place: u64) -> io::Result<()> {
+        self.lines = BufReader::new(File::open(&self.path)?);
+        let mut line = Vec::new();
+        for _ in 0..place {
+            line.clear();
+            self.lines.read_until(b'\n', &mut line)?;
+        }
+        self.next = place;
+        Ok(())
+    }
+}
+
+/// Bytes of events in one request, but for the last one of them: together under the limit of a body.
+const BATCH_BYTES: usize = limits::BODY_BYTES / 4;

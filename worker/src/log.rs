@@ -1,0 +1,142 @@
+//! The whole output of an attempt as one artifact, with a limit, and its end as text.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+};
+
+use protocol::{limits, task::Artifact};
+use sha2::{Digest as _, Sha256};
+
+use crate::artifacts::LOG;
+
+/// Bytes of output that are kept. What comes after is counted.
+pub const LOG_BYTES: u64 = 128 * 1024 * 1024;
+
+/// The log while it is written. It lies in the outbox, so it is there also when the sandbox dies.
+#[derive(Debug)]
+pub struct Log {
+    file: BufWriter<File>,
+    hash: Sha256,
+    size: u64,
+    dropped: u64,
+    tail: Tail,
+}
+
+impl Log {
+    /// A new file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = BufWriter::new(File::create(path)?);
+        Ok(Self { file, hash: Sha256::new(), size: 0, dropped: 0, tail: Tail::of(limits::LOG_TAIL_BYTES) })
+    }
+
+    /// Adds output. A disk that is full costs the log, not the task.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.tail.add(bytes);
+        let room = usize::try_from(LOG_BYTES - self.size).unwrap_or(usize::MAX);
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.dropped += (bytes.len() - kept.len()) as u64;
+        self.write(kept);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.hash.update(bytes);
+                self.size += bytes.len() as u64;
+            }
+            Err(_) => self.dropped += bytes.len() as u64,
+        }
+    }
+
+    /// A line of the worker's own.
+    pub fn note(&mut self, text: &str) {
+        self.add(format!("[code-workers] {text}\n").as_bytes());
+    }
+
+    /// The artifact and the log's end; no artifact where the disk took nothing.
+    #[must_use]
+    pub fn finish(mut self) -> (Option<Artifact>, String) {
+        if self.dropped > 0 {
+            let line = format!("\n[code-workers] {} bytes of output are not in this log\n", self.dropped);
+            self.write(line.as_bytes());
+        }
+        let whole = self.file.flush().is_ok();
+        let artifact =
+            Artifact { name: LOG.to_owned(), size: self.size, sha256: hex::encode(self.hash.finalize()) };
+        (whole.then_some(artifact), self.tail.text())
+    }
+}
+
+/// The last bytes of a stream.
+#[derive(Debug)]
+pub struct Tail {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Tail {
+    /// Keeps at most so many.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        Self { bytes: Vec::new(), most }
+    }
+
+    /// Adds to the end.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let last = bytes.get(bytes.len().saturating_sub(self.most)..).unwrap_or_default();
+        self.bytes.extend_from_slice(last);
+        // Twice the size before it moves, so that each byte is moved once on average.
+        if self.bytes.len() > 2 * self.most {
+            self.bytes.drain(..self.bytes.len() - self.most);
+        }
+    }
+
+    /// As text; what is not UTF-8 is replaced, and the first character may be a part of one.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let start = self.bytes.len().saturating_sub(self.most);
+        let text = String::from_utf8_lossy(self.bytes.get(start..).unwrap_or_default());
+        // A replaced byte is three: hold the limit all the same.
+        let mut from = text.len().saturating_sub(self.most);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        text.get(from..).unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_the_end_and_never_over_its_limit() {
+        let mut tail = Tail::of(8);
+        for part in ["0123456789", "ab", "", "cdefgh\u{e9}"] {
+            tail.add(part.as_bytes());
+        }
+        assert_eq!(tail.text(), "cdefghé");
+        tail.add(&[0xff; 100]);
+        assert!(tail.text().len() <= 8);
+    }
+
+    #[test]
+    fn the_artifact_is_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = Log::create(&path).unwrap();
+        log.add(b"one\n");
+        log.note("two");
+        let (artifact, tail) = log.finish();
+        let content = std::fs::read(&path).unwrap();
+        let artifact = artifact.unwrap();
+        assert_eq!(artifact.size, content.len() as u64);
+        assert_eq!(artifact.sha256, hex::encode(Sha256::digest(&content)));
+        assert_eq!(tail.as_bytes(), content);
+    }
+}

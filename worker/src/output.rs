@@ -1,0 +1,239 @@
+//! The program's output while it comes: every byte into the log, every line onto the event stream, and what a
+//! report needs of it kept. Memory is bounded whatever comes.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use protocol::{EventBody, limits, report::Tokens};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::{
+    agent_file::{Failure, Finding, Reading},
+    events::Spool,
+    log::{Log, Tail},
+};
+
+/// Which pipe a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What the output said, as far as the report needs it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The last `text`.
+    pub last_text: Option<String>,
+    /// The first line that tells that the agent failed.
+    pub failure: Option<Failure>,
+    /// All `usage` together.
+    pub tokens: Tokens,
+    /// The end of standard output.
+    pub stdout: Tail,
+}
+
+/// Where all output goes. Shared by the readers of both pipes.
+#[derive(Debug, Clone)]
+pub struct Output(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    log: Log,
+    spool: Spool,
+    reading: Reading,
+    seen: Seen,
+}
+
+impl Output {
+    /// Nothing has come yet; lines are plain until [`Output::read_as`].
+    #[must_use]
+    pub fn new(log: Log, spool: Spool) -> Self {
+        let stdout = Tail::of(limits::MESSAGE_BYTES);
+        let seen = Seen { last_text: None, failure: None, tokens: Tokens::default(), stdout };
+        Self(Arc::new(Mutex::new(Inner { log, spool, reading: Reading::Plain, seen })))
+    }
+
+    /// How standard output is to be understood from here on.
+    pub fn read_as(&self, reading: Reading) {
+        self.lock().reading = reading;
+    }
+
+    /// Says that the worker came to a part of its work.
+    pub fn stage(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.spool.add(EventBody::Stage { stage: name.to_owned() });
+        inner.spool.flush();
+    }
+
+    /// A remark of the worker's own, in the log.
+    pub fn note(&self, text: &str) {
+        tracing::info!("{text}");
+        self.lock().log.note(text);
+    }
+
+    /// A failure of the worker's own, in the log and on the stream.
+    pub fn error(&self, message: &str) {
+        let mut inner = self.lock();
+        inner.log.note(message);
+        inner.spool.add(EventBody::Error { message: message.to_owned() });
+        inner.spool.flush();
+    }
+
+    /// Takes what was seen so far.
+    #[must_use]
+    pub fn take_seen(&self) -> Seen {
+        let stdout = Tail::of(limits::MESSAGE_BYTES);
+        let empty = Seen { last_text: None, failure: None, tokens: Tokens::default(), stdout };
+        std::mem::replace(&mut self.lock().seen, empty)
+    }
+
+    /// The two files, when nothing more comes. `None` while a reader still has a part in them.
+    #[must_use]
+    pub fn into_files(self) -> Option<(Log, Spool)> {
+        let inner = Arc::into_inner(self.0)?.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Some((inner.log, inner.spool))
+    }
+
+    /// Reads a pipe to its end.
+    ///
+    /// # Errors
+    /// What the pipe says.
+    pub async fn read(&self, stream: Stream, mut pipe: impl AsyncRead + Unpin) -> io::Result<()> {
+        let (mut lines, mut buffer) = (Lines::default(), vec![0; 64 * 1024]);
+        loop {
+            let read = pipe.read(&mut buffer).await?;
+            let bytes = buffer.get(..read).unwrap_or_default();
+            let mut inner = self.lock();
+            inner.log.add(bytes);
+            if stream == Stream::Stdout {
+                inner.seen.stdout.add(bytes);
+            }
+            lines.split(bytes, |line, over| inner.line(stream, line, over));
+            if bytes.is_empty() {
+                lines.end(|line, over| inner.line(stream, line, over));
+            }
+            inner.spool.flush();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn line(&mut self, stream: Stream, line: &[u8], over: u64) {
+        self.spool.count_dropped(over);
+        // An agent's lines tell how it ended: they are understood also when there is no room for events.
+        if self.spool.is_full()
+            && matches!((&self.reading, stream), (Reading::Plain, _) | (_, Stream::Stderr))
+        {
+            self.spool.count_dropped(line.len() as u64);
+            return;
+        }
+        let text = String::from_utf8_lossy(line);
+        let findings = if stream == Stream::Stdout { self.reading.findings(&text) } else { None };
+        let Some(findings) = findings else {
+            let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+            let body = EventBody::Output { stream: name.to_owned(), text: text.into_owned() };
+            return self.spool.add_output(vec![body], None, line.len());
+        };
+        for finding in &findings {
+            self.seen.see(finding);
+        }
+        let bodies = findings.into_iter().map(|finding| finding.body).collect();
+        self.spool.add_output(bodies, Some(&text), line.len());
+    }
+}
+
+impl Seen {
+    fn see(&mut self, finding: &Finding) {
+        match &finding.body {
+            EventBody::Text { text } => self.last_text = Some(text.clone()),
+            EventBody::Usage { input_tokens, output_tokens } => {
+                self.tokens.input = self.tokens.input.saturating_add(*input_tokens);
+                self.tokens.output = self.tokens.output.saturating_add(*output_tokens);
+            }
+            _ => {}
+        }
+        if self.failure.is_none() {
+            self.failure.clone_from(&finding.failure);
+        }
+    }
+}
+
+/// Cuts a stream into lines. Of a line that is too long, the start is kept.
+#[derive(Debug, Default)]
+struct Lines {
+    kept: Vec<u8>,
+    over: u64,
+}
+
+impl Lines {
+    /// Calls `each` with every line that ends, without its end, and with how many bytes of it are missing.
+    fn split(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8], u64)) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            let room = limits::OUTPUT_LINE_BYTES - self.kept.len();
+            let fits = text.get(..room).unwrap_or(text);
+            self.over += (text.len() - fits.len()) as u64;
+            self.kept.extend_from_slice(fits);
+            if ended {
+                self.give(&mut each);
+            }
+        }
+    }
+
+    /// The last line, when it has no end.
+    fn end(&mut self, mut each: impl FnMut(&[u8], u64)) {
+        if !self.kept.is_empty() || self.over > 0 {
+            self.give(&mut each);
+        }
+    }
+
+    fn give(&mut self, each: &mut impl FnMut(&[u8], u64)) {
+        each(self.kept.strip_suffix(b"\r").unwrap_or(&self.kept), self.over);
+        self.kept.clear();
+        self.over = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(parts: &[&[u8]]) -> Vec<(Vec<u8>, u64)> {
+        let (mut lines, mut found) = (Lines::default(), Vec::new());
+        let mut each = |line: &[u8], over| found.push((line.to_vec(), over));
+        for part in parts {
+            lines.split(part, &mut each);
+        }
+        lines.end(&mut each);
+        found
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_come() {
+        let whole = split(&[b"one\ntwo\r\n\nend"]);
+        assert_eq!(whole, split(&[b"o", b"ne\ntw", b"o\r", b"\n\ne", b"nd"]));
+        let texts: Vec<_> = whole.iter().map(|(line, _)| line.as_slice()).collect();
+        assert_eq!(texts, [&b"one"[..], b"two", b"", b"end"]);
+    }
+
+    #[test]
+    fn of_a_long_line_the_start_is_kept_and_the_rest_counted() {
+        let long = vec![b'x'; limits::OUTPUT_LINE_BYTES + 5];
+        let found = split(&[&long, b"yy\nnext\n"]);
+        assert_eq!(found[0].0.len(), limits::OUTPUT_LINE_BYTES);
+        assert_eq!(found[0].1, 7);
+        assert_eq!(found[1], (b"next".to_vec(), 0));
+    }
+}

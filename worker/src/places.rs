@@ -1,0 +1,82 @@
+//! Where things are inside, in one value: the sandbox's own by [`Places::inside`].
+
+use std::{io, path::PathBuf};
+
+use protocol::inside;
+
+use crate::command_line::User;
+
+/// Paths and users that the worker lives by.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// This program, for its helper modes.
+    pub helper: PathBuf,
+    /// The agent's user.
+    pub agent: User,
+    /// The work tree; the agent's own, empty at the start.
+    pub work: PathBuf,
+    /// The repository's mirror, read-only.
+    pub mirror: PathBuf,
+    /// A folder in memory that does not exist yet: what the worker writes for the agent, see [`Places::home`].
+    pub scratch: PathBuf,
+    /// The folder of sockets.
+    pub doors: PathBuf,
+    /// The host folder that outlives the sandbox.
+    pub outbox: PathBuf,
+    /// The folder of agent files.
+    pub agent_files: PathBuf,
+    /// The folder of installed agents.
+    pub agent_programs: PathBuf,
+    /// Folders of the toolchain's programs, `:` between them.
+    pub path: String,
+}
+
+/// Where the toolchain's programs are, unless the sandbox's environment says otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Places {
+    /// The places of a sandbox, and the PATH that its launcher gave to it.
+    ///
+    /// # Errors
+    /// When the system does not tell where this program is.
+    pub fn inside() -> io::Result<Self> {
+        Ok(Self {
+            helper: std::env::current_exe()?,
+            agent: User { uid: inside::AGENT_UID, gid: inside::AGENT_UID },
+            work: inside::WORK.into(),
+            mirror: inside::MIRROR.into(),
+            scratch: "/tmp/code-workers".into(),
+            doors: inside::DOORS.into(),
+            outbox: inside::OUTBOX.into(),
+            agent_files: inside::AGENT_FILES.into(),
+            agent_programs: inside::AGENT_PROGRAMS.into(),
+            path: std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
+        })
+    }
+
+    /// The agent's HOME: in memory and outside of the work tree, so that neither the project's own tools nor a
+    /// `git clean` of the agent's meets it.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.scratch.join("home")
+    }
+
+    /// The agent's XDG_CACHE_HOME: build caches can be large, so they are on disk; in `.git` because every tool
+    /// that walks a work tree leaves that out.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.work.join(".git/cache")
+    }
+
+    /// The git configuration of every git that the worker starts; the agent can read it and not change it.
+    #[must_use]
+    pub fn git_config(&self) -> PathBuf {
+        self.scratch.join("gitconfig")
+    }
+
+    /// Files that the agent wants to hand over beside its branch.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.work.join(crate::git::ARTIFACTS)
+    }
+}

@@ -1,0 +1,107 @@
+//! The agent's process, from its start until nothing of it is left.
+
+use std::{io, process::ExitStatus, time::Duration};
+
+use rustix::process::Signal;
+use std::process::Stdio;
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, ChildStdin},
+    task::JoinSet,
+};
+
+use crate::{
+    agent_user,
+    control::{Stop, Stopper},
+    launch::Launch,
+    output::{Output, Stream},
+    places::Places,
+};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It was stopped.
+    Stopped(Stop),
+}
+
+/// How long the pipes may stay open when all who could write to them are gone.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs to the end, or until the stopper speaks: SIGTERM, the grace, SIGKILL. Either way nothing of the agent's
+/// user is left running, and the output is read to its end.
+///
+/// # Errors
+/// When the helper cannot be started.
+pub async fn run(places: &Places, launch: &Launch, output: &Output, stopper: &Stopper) -> io::Result<Ended> {
+    output.read_as(launch.reading.clone());
+    let mut child = spawn(places, launch)?;
+    let mut pipes = JoinSet::new();
+    if let (Some(stdin), Some(prompt)) = (child.stdin.take(), launch.stdin.clone()) {
+        pipes.spawn(write_prompt(stdin, prompt));
+    }
+    if let Some(pipe) = child.stdout.take() {
+        let output = output.clone();
+        pipes.spawn(async move { output.read(Stream::Stdout, pipe).await });
+    }
+    if let Some(pipe) = child.stderr.take() {
+        let output = output.clone();
+        pipes.spawn(async move { output.read(Stream::Stderr, pipe).await });
+    }
+    let ended = tokio::select! {
+        status = child.wait() => Ended::Exited(status?),
+        why = stopper.stopped() => {
+            terminate(places, &mut child, why, output).await;
+            Ended::Stopped(why)
+        }
+    };
+    end_all(places, &mut child, output).await;
+    let drained = async { while pipes.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        output.note("the end of the output is missing: its pipe stayed open");
+        pipes.shutdown().await;
+    }
+    Ok(ended)
+}
+
+fn spawn(places: &Places, launch: &Launch) -> io::Result<Child> {
+    let mut argv = launch.argv.iter();
+    let mut command = agent_user::command(places, argv.next().map(String::as_str).unwrap_or_default());
+    command.args(argv).envs(&launch.env).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if launch.stdin.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    command.spawn()
+}
+
+async fn write_prompt(mut stdin: ChildStdin, prompt: String) -> io::Result<()> {
+    // An agent that does not read it all has its reasons.
+    stdin.write_all(prompt.as_bytes()).await?;
+    stdin.shutdown().await
+}
+
+/// SIGTERM to all that the agent started, and time to end by itself.
+async fn terminate(places: &Places, child: &mut Child, why: Stop, output: &Output) {
+    let grace = why.grace();
+    if grace.is_zero() {
+        return;
+    }
+    let gone = async {
+        let (signalled, _) = tokio::join!(agent_user::signal_all(places, Signal::TERM), child.wait());
+        signalled
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(grace, gone).await {
+        output.note(&format!("SIGTERM could not be sent: {error}"));
+    }
+}
+
+/// SIGKILL to all that is left: also what has a session of its own, and what a normal end left behind.
+async fn end_all(places: &Places, child: &mut Child, output: &Output) {
+    // Both at once: a process that nobody waits for stays in the list of processes.
+    let (killed, _) = tokio::join!(agent_user::signal_all(places, Signal::KILL), child.wait());
+    if let Err(error) = killed {
+        output.error(&format!("not all of the agent's processes could be ended: {error}"));
+    }
+}
