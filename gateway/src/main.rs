@@ -1,2 +1,149 @@
-//! Placeholder.
-fn main() {}
+//! `code-workers-gateway`: the program around the room. It only wires.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use clap::Parser;
+use gateway::{
+    Gateway, config::Config, ledger::Ledger, prices::PriceList, provider::Provider, serve, upstream,
+};
+use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing_subscriber::EnvFilter;
+
+/// How long streams may go on after SIGTERM; systemd waits 90 s.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Turns budget-capped virtual keys into the real ones, and meters what they spend.
+#[derive(Parser)]
+#[command(name = "code-workers-gateway", version)]
+struct Arguments {
+    /// The configuration file [default: ~/.config/code-workers/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_BAD_CONFIGURATION)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let config = match configure(&arguments) {
+        Ok(config) => config,
+        Err(faults) => {
+            let _ = writeln!(std::io::stderr().lock(), "code-workers-gateway: {faults}");
+            return ExitCode::from(EXIT_BAD_CONFIGURATION);
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    if config.log_json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "code-workers-gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(arguments: &Arguments) -> Result<Config, Faults> {
+    let (sources, folders) = Sources::read(arguments.config.as_deref())?;
+    Config::read(Settings::new(sources), &folders)
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    // Before the line that says it is ready: whoever waits for that may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    serve::private_folder(&config.run).with_context(|| config.run.display().to_string())?;
+    let tcp = TcpListener::bind(config.bind).await.with_context(|| {
+        format!(
+            "cannot listen on {}: set GATEWAY_BIND to another port of 127.0.0.1, or stop what has it",
+            config.bind
+        )
+    })?;
+    let address = tcp.local_addr()?;
+    let listen = async |path: &std::path::Path, mode| {
+        serve::unix(path, mode).await.with_context(|| format!("cannot listen on {}", path.display()))
+    };
+    let admin = listen(&config.admin_socket, 0o600).await?;
+    // Open to all who reach it: its folder is private, and what it asks for is a key.
+    let socket = listen(&config.socket, 0o666).await?;
+    let gateway = open(config)?;
+
+    let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
+    let tcp = tcp.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("TCP_NODELAY: {error}");
+        }
+    });
+    doors.spawn(serve::agents(tcp, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(serve::agents(socket, Arc::clone(&gateway), shutdown.clone()));
+    // The coordinator may mint and revoke until the last stream has ended.
+    let admin = tokio::spawn(serve::admin(admin, Arc::clone(&gateway), gateway.cut.clone()));
+    doors.close();
+    tracing::info!("listening on {address}");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(under_way = gateway.under_way.len(), "stopping");
+    shutdown.cancel();
+    gateway.under_way.close();
+    let settled = async {
+        doors.wait().await;
+        gateway.under_way.wait().await;
+    };
+    if tokio::time::timeout(GRACE, settled).await.is_err() {
+        tracing::warn!(under_way = gateway.under_way.len(), "cutting what has not ended");
+    }
+    gateway.cut.cancel();
+    gateway.under_way.wait().await;
+    gateway.ledger.flush().await;
+    admin.abort();
+    Ok(())
+}
+
+fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
+    if let Some(folder) = config.database.parent() {
+        serve::private_folder(folder).with_context(|| folder.display().to_string())?;
+    }
+    let base_urls = [
+        (Provider::Anthropic, config.anthropic.base_url.as_str()),
+        (Provider::OpenAi, config.openai.base_url.as_str()),
+    ];
+    let prices = PriceList::new(config.prices, &base_urls);
+    for upstream in [&config.anthropic, &config.openai] {
+        if !upstream.is_loopback() && upstream.key.is_some() && upstream.base_url.starts_with("http://") {
+            tracing::warn!("{} is called without TLS, so its key can be read on the way", upstream.base_url);
+        }
+    }
+    Ok(Arc::new(Gateway {
+        ledger: Ledger::open(&config.database)?,
+        prices,
+        anthropic: config.anthropic,
+        openai: config.openai,
+        client: upstream::client(),
+        under_way: TaskTracker::new(),
+        cut: CancellationToken::new(),
+    }))
+}

@@ -1,0 +1,164 @@
+//! A request's body: read once, and changed only where it must be.
+
+use bytes::Bytes;
+
+use crate::{
+    account::Ask,
+    prices::ModelPrice,
+    provider::{Api, Provider},
+};
+
+pub mod fields;
+pub mod rules;
+mod tools;
+
+use fields::Fields;
+use rules::{FIELDS, Rule};
+
+/// Tokens of output that an answer needs to be of use.
+pub const OUTPUT_FLOOR: u64 = 256;
+/// Tokens of output where a client sets no bound: enough for any turn of an agent, and within what the
+/// models of the day allow, but for those of [`OUTPUT_CAPS`].
+const OUTPUT_DEFAULT: u64 = 32_000;
+/// Models, by the beginnings of their names, that refuse a larger bound (<https://platform.openai.com/docs/models>).
+const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("gpt-4o", 16_384)];
+/// Tokens that a provider adds to what it is sent: the template, the preamble of tools.
+const INPUT_OVERHEAD: u64 = 1_024;
+
+/// Why a body is not sent on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadBody {
+    /// It cannot be read: what is wrong.
+    Malformed(String),
+    /// It asks for something that does not pass: the field.
+    Forbidden(&'static str),
+}
+
+/// A body that may be sent on, once its output is bounded.
+#[derive(Debug)]
+pub struct Request<'a> {
+    api: Api,
+    sent: &'a Bytes,
+    fields: Fields<'a>,
+    changed: bool,
+    /// The model that it asks for.
+    pub model: String,
+    /// Whether it wants a stream.
+    pub stream: bool,
+    /// Whether usage was asked of a Chat stream for our sake only, so that its chunk is to be dropped.
+    pub usage_is_ours: bool,
+    /// Tools and fields that were taken out.
+    pub removed: Vec<String>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body, and takes out what does not pass.
+    ///
+    /// # Errors
+    /// [`BadBody`].
+    pub fn read(api: Api, sent: &'a Bytes) -> Result<Self, BadBody> {
+        let malformed = |why: String| BadBody::Malformed(why);
+        let mut fields = Fields::read(sent).map_err(|error| malformed(error.to_string()))?;
+        let model: String =
+            fields.get("model").ok_or_else(|| malformed("model is not a string".to_owned()))?;
+        let mut removed = tools::strip(api, &mut fields).map_err(malformed)?;
+        for (apis, name, rule) in FIELDS {
+            if apis.contains(&api) && fields.says(name) {
+                match rule {
+                    Rule::Refuse => return Err(BadBody::Forbidden(name)),
+                    Rule::Remove => {
+                        fields.remove(name);
+                        removed.push((*name).to_owned());
+                    }
+                }
+            }
+        }
+        if api == Api::Chat && fields.get::<u64>("n").is_some_and(|n| n > 1) {
+            return Err(BadBody::Forbidden("n"));
+        }
+        let stream = fields.get("stream").unwrap_or(false);
+        let changed = !removed.is_empty();
+        let mut request = Self { api, sent, fields, changed, model, stream, usage_is_ours: false, removed };
+        request.ask_for_usage().map_err(|error| malformed(error.to_string()))?;
+        Ok(request)
+    }
+
+    fn ask_for_usage(&mut self) -> Result<(), serde_json::Error> {
+        if self.api != Api::Chat || !self.stream {
+            return Ok(());
+        }
+        let options =
+            self.fields.raw("stream_options").filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
+        let mut options: Fields<'_> = serde_json::from_str(&options)?;
+        if options.get("include_usage") != Some(true) {
+            options.set("include_usage", &true)?;
+            self.fields.set("stream_options", &options)?;
+            self.usage_is_ours = true;
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    /// The field that bounds the output, and what it says.
+    fn output_field(&self) -> (&'static str, Option<u64>) {
+        let bound = |name| self.fields.get::<u64>(name);
+        match self.api {
+            Api::Messages | Api::CountTokens => ("max_tokens", bound("max_tokens")),
+            Api::Responses => ("max_output_tokens", bound("max_output_tokens")),
+            Api::Chat if bound("max_completion_tokens").is_none() && bound("max_tokens").is_some() => {
+                ("max_tokens", bound("max_tokens"))
+            }
+            Api::Chat => ("max_completion_tokens", bound("max_completion_tokens")),
+        }
+    }
+
+    /// What it may need at most. A token is at least one byte of the body.
+    #[must_use]
+    pub fn ask(&self, price: &ModelPrice) -> Ask {
+        let input_bound = INPUT_OVERHEAD + u64::try_from(self.sent.len()).unwrap_or(u64::MAX / 2);
+        let cap = OUTPUT_CAPS.iter().find(|(prefix, _)| self.model.starts_with(prefix));
+        let default = cap.map_or(OUTPUT_DEFAULT, |(_, cap)| *cap);
+        let mut rates = *price.at(input_bound);
+        if self.api.provider() == Provider::Anthropic && memchr::memmem::find(self.sent, b"\"1h\"").is_none()
+        {
+            // Nothing asks for the one-hour cache.
+            rates.cache_write_1h = rates.cache_write_5m;
+        }
+        Ask {
+            input_bound,
+            output_wanted: self.output_field().1.unwrap_or(default),
+            output_floor: OUTPUT_FLOOR + self.thinking_budget(),
+            rates,
+        }
+    }
+
+    /// Anthropic refuses a `max_tokens` that leaves no room beside the budget for thinking.
+    fn thinking_budget(&self) -> u64 {
+        let thinking: Option<serde_json::Value> = self.fields.get("thinking");
+        thinking.and_then(|thinking| thinking["budget_tokens"].as_u64()).unwrap_or(0)
+    }
+
+    /// The body to send on, with its output bounded.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn bounded(mut self, output_tokens: u64) -> Result<Bytes, serde_json::Error> {
+        let (name, said) = self.output_field();
+        if said != Some(output_tokens) {
+            self.fields.set(name, &output_tokens)?;
+            self.changed = true;
+        }
+        self.unbounded()
+    }
+
+    /// The body to send on, where nothing is charged for it.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn unbounded(self) -> Result<Bytes, serde_json::Error> {
+        if self.changed { serde_json::to_vec(&self.fields).map(Bytes::from) } else { Ok(self.sent.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

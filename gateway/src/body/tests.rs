@@ -1,0 +1,82 @@
+use bytes::Bytes;
+
+use super::{BadBody, Request};
+use crate::provider::Api;
+
+fn rewritten(api: Api, sent: &str) -> String {
+    let sent = Bytes::copy_from_slice(sent.as_bytes());
+    let body = Request::read(api, &sent).unwrap().unbounded().unwrap();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn a_body_that_needs_no_change_passes_as_it_is() {
+    let sent = r#"{ "model":"m", "max_tokens" : 5, "tools":[{"name":"Bash","input_schema":{"z":1,"a":2}}] }"#;
+    assert_eq!(rewritten(Api::Messages, sent), sent);
+    let sent = Bytes::from_static(sent.as_bytes());
+    assert_eq!(Request::read(Api::Messages, &sent).unwrap().bounded(5).unwrap(), sent);
+    let lowered = Request::read(Api::Messages, &sent).unwrap().bounded(4).unwrap();
+    assert!(std::str::from_utf8(&lowered).unwrap().contains(r#""max_tokens":4"#));
+}
+
+#[test]
+fn the_bound_of_the_output_is_set_where_it_is_absent() {
+    let bounded = |api, sent: &'static str| {
+        let sent = Bytes::from_static(sent.as_bytes());
+        let body = Request::read(api, &sent).unwrap().bounded(9).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    assert_eq!(bounded(Api::Responses, r#"{"model":"m"}"#), r#"{"model":"m","max_output_tokens":9}"#);
+    assert_eq!(bounded(Api::Chat, r#"{"model":"m"}"#), r#"{"model":"m","max_completion_tokens":9}"#);
+    assert_eq!(bounded(Api::Chat, r#"{"model":"m","max_tokens":10}"#), r#"{"model":"m","max_tokens":9}"#);
+}
+
+#[test]
+fn server_side_tools_go_and_the_choice_is_mended() {
+    let nested = r#"{"model":"m","tools":[{"type":"web_search_20250305","name":"web_search"}],"tool_choice":{"type":"tool","name":"web_search"}}"#;
+    assert_eq!(rewritten(Api::Messages, nested), r#"{"model":"m"}"#);
+    let mixed = r#"{"model":"m","tools":[{"type":"mcp_toolset"},{"name":"Bash"}],"tool_choice":{"type":"tool","name":"x"}}"#;
+    assert_eq!(
+        rewritten(Api::Messages, mixed),
+        r#"{"model":"m","tools":[{"name":"Bash"}],"tool_choice":{"type":"auto"}}"#
+    );
+    let kept = r#"{"model":"m","tools":[{"type":"bash_20250124","name":"bash"},{"name":"Bash"}]}"#;
+    assert_eq!(rewritten(Api::Messages, kept), kept);
+    let codex = r#"{"model":"m","tools":[{"type":"web_search","external_web_access":true},{"type":"function","name":"shell"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"},{"type":"mcp"}]}],"tool_choice":{"type":"web_search"}}"#;
+    assert_eq!(
+        rewritten(Api::Responses, codex),
+        r#"{"model":"m","tools":[{"type":"function","name":"shell"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"}]}],"tool_choice":"auto"}"#
+    );
+}
+
+#[test]
+fn fields_that_do_not_pass() {
+    let read = |api, sent: &'static str| Request::read(api, &Bytes::from_static(sent.as_bytes())).err();
+    assert_eq!(
+        read(Api::Messages, r#"{"model":"m","mcp_servers":[{"url":"http://x"}]}"#),
+        Some(BadBody::Forbidden("mcp_servers"))
+    );
+    assert_eq!(read(Api::Messages, r#"{"model":"m","mcp_servers":[]}"#), None);
+    assert_eq!(
+        read(Api::Responses, r#"{"model":"m","previous_response_id":"r"}"#),
+        Some(BadBody::Forbidden("previous_response_id"))
+    );
+    assert_eq!(read(Api::Responses, r#"{"model":"m","background":false}"#), None);
+    assert_eq!(read(Api::Chat, r#"{"model":"m","n":3}"#), Some(BadBody::Forbidden("n")));
+    assert!(matches!(read(Api::Chat, r#"{"model":7}"#), Some(BadBody::Malformed(_))));
+    let twice = r#"{"model":"m","tools":[{"type":"custom","type":"web_search_20250305"}]}"#;
+    assert!(matches!(read(Api::Messages, twice), Some(BadBody::Malformed(_))));
+    assert_eq!(rewritten(Api::Messages, r#"{"model":"m","speed":"fast"}"#), r#"{"model":"m"}"#);
+}
+
+#[test]
+fn usage_is_asked_for_where_a_chat_client_did_not() {
+    let sent = Bytes::from_static(br#"{"model":"m","stream":true}"#);
+    assert!(Request::read(Api::Chat, &sent).unwrap().usage_is_ours);
+    assert_eq!(
+        rewritten(Api::Chat, r#"{"model":"m","stream":true,"stream_options":{"x":1}}"#),
+        r#"{"model":"m","stream":true,"stream_options":{"x":1,"include_usage":true}}"#
+    );
+    let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+    assert_eq!(rewritten(Api::Chat, asked), asked);
+}

@@ -1,0 +1,222 @@
+//! The gateway's configuration, understood whole before anything is opened.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use http::Uri;
+use protocol::{
+    Secret, Usd,
+    folders::Folders,
+    settings::{Faults, Key, Settings},
+};
+
+use crate::{
+    prices::{ModelPrice, Rates},
+    provider::Provider,
+    upstream::Upstream,
+};
+
+/// What the program is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where agents find it over TCP. Loopback.
+    pub bind: SocketAddr,
+    /// The agents' socket.
+    pub socket: PathBuf,
+    /// The coordinator's socket.
+    pub admin_socket: PathBuf,
+    /// The folder of the sockets; 0700.
+    pub run: PathBuf,
+    /// The ledger's file.
+    pub database: PathBuf,
+    /// Anthropic's API.
+    pub anthropic: Upstream,
+    /// OpenAI's API.
+    pub openai: Upstream,
+    /// Prices that stand before the bundled ones, by model.
+    pub prices: BTreeMap<String, ModelPrice>,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn read(mut settings: Settings, folders: &Folders) -> Result<Self, Faults> {
+        let bind = settings.or(&Key::GATEWAY_BIND, SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)));
+        if !bind.ip().is_loopback() {
+            settings.fault(format!(
+                "GATEWAY_BIND: {bind} is not a loopback address, and the gateway serves this machine alone: use 127.0.0.1"
+            ));
+        }
+        let log_json = match settings.optional::<String>(&Key::LOG_FORMAT).as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                settings.fault(format!("LOG_FORMAT: {other:?} is not json or text"));
+                false
+            }
+        };
+        let config = Self {
+            bind,
+            socket: folders.gateway_socket(),
+            admin_socket: folders.gateway_admin_socket(),
+            run: folders.run.clone(),
+            database: folders.gateway_db(),
+            anthropic: upstream(&mut settings, Provider::Anthropic),
+            openai: upstream(&mut settings, Provider::OpenAi),
+            prices: prices(&mut settings),
+            log_json,
+        };
+        settings.finish(config)
+    }
+}
+
+fn upstream(settings: &mut Settings, provider: Provider) -> Upstream {
+    let (url, key_env, key, default_url) = match provider {
+        Provider::Anthropic => {
+            (Key::ANTHROPIC_URL, Key::ANTHROPIC_KEY_ENV, Key::ANTHROPIC_KEY, "https://api.anthropic.com")
+        }
+        Provider::OpenAi => (Key::OPENAI_URL, Key::OPENAI_KEY_ENV, Key::OPENAI_KEY, "https://api.openai.com"),
+    };
+    let said = settings.or(&url, default_url.to_owned());
+    let base_url = match base_url(&said) {
+        Ok(base) => base,
+        Err(why) => {
+            let (env, file) = (url.env.unwrap_or_default(), url.file.unwrap_or_default());
+            settings.fault(format!("{env} or {file}: {why}"));
+            default_url.to_owned()
+        }
+    };
+    let usual = key.env.unwrap_or_default();
+    let key_variable = settings.or(&key_env, usual.to_owned());
+    let key = settings.variable(&key_variable);
+    if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        settings
+            .fault(format!("{key_variable}: is not usable as a key: it holds spaces or control characters"));
+    }
+    Upstream { provider, base_url, key: key.map(Secret::new), key_variable }
+}
+
+/// A base URL without its end: clients write it with `/v1` or without.
+fn base_url(said: &str) -> Result<String, String> {
+    let base = said.trim_end_matches('/');
+    let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
+    let uri: Uri = base.parse().map_err(|error| format!("{said:?} is not a URL: {error}"))?;
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    let host = uri.authority().is_some_and(|at| !at.host().is_empty() && !at.as_str().contains('@'));
+    if !known || !host || uri.query().is_some() {
+        return Err(format!("{said:?} is not of the form http://HOST[:PORT][/PATH] or https://…"));
+    }
+    Ok(base.to_owned())
+}
+
+fn prices(settings: &mut Settings) -> BTreeMap<String, ModelPrice> {
+    let tables = settings.table("price").cloned().unwrap_or_default();
+    let mut prices = BTreeMap::new();
+    for (model, table) in &tables {
+        match table.as_table().ok_or_else(|| "a table is wanted here".to_owned()).and_then(price) {
+            Ok(price) => {
+                prices.insert(model.clone(), price);
+            }
+            Err(why) => settings.fault(format!("[price.{model:?}]: {why}")),
+        }
+    }
+    prices
+}
+
+/// USD for a million tokens. A cache that is not priced costs what other input does.
+fn price(table: &toml::Table) -> Result<ModelPrice, String> {
+    const NAMES: [&str; 4] = ["input_usd", "output_usd", "cache_write_usd", "cache_read_usd"];
+    if let Some(unknown) = table.keys().find(|name| !NAMES.contains(&name.as_str())) {
+        return Err(format!("{unknown} is not one of {}", NAMES.join(", ")));
+    }
+    let rate = |name: &str| -> Result<Option<u64>, String> {
+        let Some(value) = table.get(name) else { return Ok(None) };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(whole) => whole.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            _ => return Err(format!("{name} is not a number")),
+        };
+        let dollars: Usd = text.parse().map_err(|error| format!("{name}: {error}"))?;
+        // Nano-dollars a million tokens are femto-dollars a token.
+        Ok(Some(dollars.nanos().div_ceil(1_000)))
+    };
+    let input = rate("input_usd")?.ok_or("input_usd is missing")?;
+    let output = rate("output_usd")?.ok_or("output_usd is missing")?;
+    let cache_write = rate("cache_write_usd")?.unwrap_or(input);
+    let cache_read = rate("cache_read_usd")?.unwrap_or(input);
+    Ok(ModelPrice::flat(Rates {
+        input,
+        cache_write_5m: cache_write,
+        cache_write_1h: cache_write,
+        cache_read,
+        output,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::settings::Sources;
+
+    fn read(environment: &[(&str, &str)], file: &str) -> Result<Config, Faults> {
+        let environment: BTreeMap<String, String> =
+            environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let folders =
+            Folders::from_env(&[("HOME".to_owned(), "/h".to_owned())].into_iter().collect()).unwrap();
+        let file = Some(("config.toml".into(), file.to_owned()));
+        Config::read(Settings::new(Sources { environment, dot_env: Vec::new(), file }), &folders)
+    }
+
+    #[test]
+    fn a_base_url_with_and_without_its_end() {
+        for said in ["http://127.0.0.1:9/x", "http://127.0.0.1:9/x/", "http://127.0.0.1:9/x/v1/"] {
+            let config = read(&[("OPENAI_UPSTREAM_URL", said)], "").unwrap();
+            assert_eq!(config.openai.base_url, "http://127.0.0.1:9/x");
+            assert!(config.openai.is_usable());
+            assert!(!config.anthropic.is_usable());
+        }
+    }
+
+    #[test]
+    fn the_variable_of_a_key_can_be_named() {
+        let env = [("MY_KEY", "k"), ("ANTHROPIC_API_KEY", "other")];
+        let config = read(&env, "upstream.anthropic.api_key_env = 'MY_KEY'").unwrap();
+        assert_eq!(config.anthropic.key, Some(Secret::new("k")));
+    }
+
+    #[test]
+    fn prices_of_the_configuration() {
+        let config =
+            read(&[], "[price.'qwen-3']\ninput_usd = '0.5'\noutput_usd = 2\ncache_read_usd = 0.05").unwrap();
+        let rates = *config.prices["qwen-3"].at(1);
+        assert_eq!(
+            (rates.input, rates.output, rates.cache_read, rates.cache_write_1h),
+            (500_000, 2_000_000, 50_000, 500_000)
+        );
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let env = [
+            ("GATEWAY_BIND", "0.0.0.0:4000"),
+            ("ANTHROPIC_UPSTREAM_URL", "ftp://x"),
+            ("OPENAI_API_KEY", "se cret"),
+        ];
+        let file = "[price.'a']\noutput_usd = '1'\n[price.'b']\ninput_usd = -1\noutput_usd = 1\n[price.'c']\ninput = 1";
+        let told = read(&env, file).unwrap_err().to_string();
+        for fault in
+            ["0.0.0.0", "ftp://x", "OPENAI_API_KEY", "input_usd is missing", "\"b\"", "input is not one of"]
+        {
+            assert!(told.contains(fault), "{fault} in {told}");
+        }
+        assert!(!told.contains("se cret"));
+    }
+}

@@ -1,0 +1,338 @@
+//! One request's way to the model and back. It runs in a task of its own, so that it is settled however it
+//! ends: also when its client has gone.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    Gateway,
+    http::BODY_BYTES,
+    ledger::Reservation,
+    meter::{Event, Meter},
+    prices::ModelPrice,
+    provider::Provider,
+    refusal::Refusal,
+    sse::Events,
+};
+
+/// How long an answer whose client has gone is read on, to learn what it costs. After that it is dropped,
+/// and charged as if it had come to its bound.
+pub const DRAIN: Duration = Duration::from_secs(120);
+/// Chunks that wait for a slow client; after that the upstream is not read.
+const CHUNKS_AHEAD: usize = 4;
+/// Bytes of an upstream's error that are passed on.
+const ERROR_BYTES: usize = 256 * 1024;
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub struct Call {
+    /// Whose API it goes to.
+    pub provider: Provider,
+    /// With the real key in it.
+    pub request: Request<Full<Bytes>>,
+    /// For requests that cost something.
+    pub paid: Option<Paid>,
+}
+
+/// The money side of a request.
+#[derive(Debug)]
+pub struct Paid {
+    /// What is held for it.
+    pub reservation: Reservation,
+    /// Its model's price.
+    pub price: Arc<ModelPrice>,
+    /// Reads its usage.
+    pub meter: Meter,
+    /// Whether the client must not see the chunk with the usage.
+    pub drop_usage: bool,
+}
+
+impl Paid {
+    fn settle(self) {
+        match self.meter.charge(&self.price, &self.reservation.grant()) {
+            Some((amount, tokens)) => self.reservation.settle(amount, tokens),
+            None => self.reservation.release(),
+        }
+    }
+}
+
+/// Sends a request and returns the head of its answer, whose body follows as it comes.
+///
+/// # Errors
+/// What the client is told when there is no answer.
+pub async fn start(gateway: &Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
+    let (head, answered) = oneshot::channel();
+    let exchange = exchange(Arc::clone(gateway), call, head);
+    gateway.under_way.spawn(exchange);
+    answered.await.unwrap_or_else(|_| Err(cut_short()))
+}
+
+type Head = oneshot::Sender<Result<Response, Refusal>>;
+
+/// Tells the client, if it is still there; if not, nobody has to know.
+fn tell(head: Head, answer: Result<Response, Refusal>) {
+    drop(head.send(answer));
+}
+
+async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
+    let Call { provider, request, paid } = call;
+    let answer = tokio::select! {
+        answer = gateway.client.request(request) => answer,
+        () = gateway.cut.cancelled() => return end(paid, head, cut_short()),
+        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => {
+            return end(paid, head, cut_short());
+        }
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let refusal = unreachable(&gateway, provider, &error);
+            if error.is_connect() {
+                // Nothing was sent, so nothing can be billed.
+                if let Some(paid) = paid {
+                    paid.reservation.release();
+                }
+                return tell(head, Err(refusal));
+            }
+            return end(paid, head, refusal);
+        }
+    };
+    if !answer.status().is_success() {
+        if let Some(paid) = paid {
+            paid.reservation.release();
+        }
+        return tell(head, refused(&gateway, provider, answer).await);
+    }
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        stream(&gateway, provider, answer, paid, head).await;
+    } else {
+        whole(&gateway, provider, answer, paid, head).await;
+    }
+}
+
+/// Ends a request of which it is not known what it cost.
+fn end(paid: Option<Paid>, head: Head, refusal: Refusal) {
+    if let Some(paid) = paid {
+        paid.settle();
+    }
+    tell(head, Err(refusal));
+}
+
+/// An answer that is not a stream: read to its end, charged, and only then passed on.
+async fn whole(
+    gateway: &Gateway,
+    provider: Provider,
+    answer: http::Response<Incoming>,
+    mut paid: Option<Paid>,
+    mut head: Head,
+) {
+    let upstream = gateway.upstream(provider);
+    let (parts, body) = answer.into_parts();
+    let body = tokio::select! {
+        body = Limited::new(body, BODY_BYTES).collect() => body,
+        () = gateway.cut.cancelled() => return end(paid, head, cut_short()),
+        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => {
+            return end(paid, head, cut_short());
+        }
+    };
+    let Ok(body) = body else {
+        let sentence = format!("{} broke off in the middle of its answer", upstream.base_url);
+        return end(paid, head, Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
+    };
+    let body = body.to_bytes();
+    if let Some(paid) = &mut paid {
+        paid.meter.body(&body);
+    }
+    if let Some(paid) = paid {
+        paid.settle();
+    }
+    let mut response = Response::new(Body::from(upstream.scrub(&body)));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = upstream.headers_for_client(&parts.headers);
+    tell(head, Ok(response));
+}
+
+/// An answer that streams: passed on as it comes, its usage read aside.
+async fn stream(
+    gateway: &Gateway,
+    provider: Provider,
+    answer: http::Response<Incoming>,
+    paid: Option<Paid>,
+    head: Head,
+) {
+    let (parts, mut body) = answer.into_parts();
+    let (client, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+    let to_client = futures_util::stream::poll_fn(move |context| chunks.poll_recv(context));
+    let mut response = Response::new(Body::from_stream(to_client));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = gateway.upstream(provider).headers_for_client(&parts.headers);
+    tell(head, Ok(response));
+
+    let mut tap = Tap { paid, events: Events::default(), held_back: Vec::new() };
+    let mut gone: Option<Instant> = None;
+    let ended = loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = gateway.cut.cancelled() => break Err(std::io::Error::other("the gateway stops")),
+            () = client.closed(), if gone.is_none() => {
+                gone = Some(Instant::now() + DRAIN);
+                continue;
+            }
+            () = tokio::time::sleep_until(gone.unwrap_or_else(Instant::now)), if gone.is_some() => {
+                break Err(std::io::Error::other("the client has gone"));
+            }
+        };
+        let chunk = match frame {
+            None => break Ok(()),
+            Some(Err(error)) => break Err(std::io::Error::other(error)),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        let (pass, within_budget) = tap.read(&chunk);
+        if !pass.is_empty() && gone.is_none() && client.send(Ok(pass)).await.is_err() {
+            gone = Some(Instant::now() + DRAIN);
+        }
+        if !within_budget {
+            break Ok(());
+        }
+    };
+    let rest = tap.end();
+    if !rest.is_empty() {
+        drop(client.send(Ok(rest)).await);
+    }
+    if let Err(error) = ended {
+        tracing::warn!("a stream was cut: {error}");
+        // The client must see a cut, not an end.
+        drop(client.send(Err(error)).await);
+    }
+}
+
+/// Reads usage from the chunks of a stream.
+struct Tap {
+    paid: Option<Paid>,
+    events: Events,
+    /// The beginning of an event that may have to be dropped.
+    held_back: Vec<u8>,
+}
+
+impl Tap {
+    /// Reads a chunk. Returns what is to be passed on of it, and whether the stream may go on.
+    fn read(&mut self, chunk: &Bytes) -> (Bytes, bool) {
+        let drops = self.paid.as_ref().is_some_and(|paid| paid.drop_usage);
+        let mut pass = Vec::new();
+        let mut at = 0;
+        while at < chunk.len() {
+            let (read, event) = self.events.next(&chunk[at..]);
+            if drops {
+                self.held_back.extend_from_slice(&chunk[at..at + read]);
+            }
+            at += read;
+            let Some(data) = event else { continue };
+            let kind = self.paid.as_mut().map_or(Event::Answer, |paid| paid.meter.event(&data));
+            if drops {
+                let whole = std::mem::take(&mut self.held_back);
+                if kind == Event::Answer {
+                    pass.extend_from_slice(&whole);
+                }
+            }
+            if !self.affordable() {
+                let passed = if drops { Bytes::from(pass) } else { chunk.slice(..at) };
+                return (self.cut(&passed), false);
+            }
+        }
+        // Charged before the client can know that the answer is complete.
+        if self.paid.as_ref().is_some_and(|paid| paid.meter.is_final() && !paid.drop_usage) {
+            self.settle();
+        }
+        (if drops { pass.into() } else { chunk.clone() }, true)
+    }
+
+    /// Whether the answer is still within what is held for it, or what its account can add.
+    fn affordable(&mut self) -> bool {
+        let Some(paid) = &mut self.paid else { return true };
+        let cost = paid.meter.cost_so_far(&paid.price);
+        paid.reservation.grow(cost)
+    }
+
+    /// Ends a stream that has passed its budget: what it cost is charged, so its key is refused from now on.
+    fn cut(&mut self, passed: &[u8]) -> Bytes {
+        let Some(paid) = self.paid.take() else { return Bytes::copy_from_slice(passed) };
+        let error = paid.meter.budget_error();
+        let amount = paid.meter.cost_so_far(&paid.price).max(paid.reservation.grant().amount);
+        tracing::warn!(%amount, "a stream has passed its budget and is cut");
+        let tokens = paid.meter.tokens();
+        paid.reservation.settle(amount, tokens);
+        [passed, error.as_bytes()].concat().into()
+    }
+
+    fn settle(&mut self) {
+        if let Some(paid) = self.paid.take() {
+            paid.settle();
+        }
+    }
+
+    /// The stream has ended: charges it, and returns what was held back.
+    fn end(&mut self) -> Bytes {
+        self.settle();
+        std::mem::take(&mut self.held_back).into()
+    }
+}
+
+async fn refused(
+    gateway: &Gateway,
+    provider: Provider,
+    answer: http::Response<Incoming>,
+) -> Result<Response, Refusal> {
+    let upstream = gateway.upstream(provider);
+    let (parts, body) = answer.into_parts();
+    tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.base_url, "the upstream refused");
+    if parts.status == StatusCode::UNAUTHORIZED {
+        // Not 401: that would make agents try again for minutes.
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "upstream_key_refused",
+            format!(
+                "{} refused the gateway's own key: see that {} is right",
+                upstream.base_url, upstream.key_variable
+            ),
+        ));
+    }
+    let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
+    let body = Limited::new(body, ERROR_BYTES).collect().await;
+    match body {
+        Ok(body) if readable && !parts.status.is_redirection() => {
+            let mut response = Response::new(Body::from(upstream.scrub(&body.to_bytes())));
+            *response.status_mut() = parts.status;
+            *response.headers_mut() = upstream.headers_for_client(&parts.headers);
+            Ok(response)
+        }
+        _ => Err(Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            "upstream_unreachable",
+            format!("{} answered {} with what cannot be passed on", upstream.base_url, parts.status),
+        )),
+    }
+}
+
+fn unreachable(gateway: &Gateway, provider: Provider, error: &hyper_util::client::legacy::Error) -> Refusal {
+    let mut why: &dyn std::error::Error = error;
+    while let Some(source) = why.source() {
+        why = source;
+    }
+    let base = &gateway.upstream(provider).base_url;
+    let sentence = format!("{base} cannot be reached: {why}");
+    Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence)
+}
+
+fn cut_short() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the gateway stops: try again")
+}

@@ -1,0 +1,218 @@
+//! The agents' door: the providers' routes that lead to a model, and a key's own balance. All else is 404.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{FromRequest as _, Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use jiff::Timestamp;
+use protocol::Secret;
+
+use super::BODY_BYTES;
+use crate::{
+    Gateway,
+    body::Request as Body,
+    exchange::{self, Call, Paid},
+    ledger::Holder,
+    meter::Meter,
+    provider::{Api, Provider},
+    refusal::Refusal,
+};
+
+/// The routes of the agents' door.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new().fallback(serve).layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES)).with_state(gateway)
+}
+
+/// Where a request leads.
+enum Route {
+    Model(Api),
+    Models(Provider),
+    Balance,
+    Nowhere(Provider),
+}
+
+/// The whole list of routes.
+fn route(parts: &Parts) -> Route {
+    let path = parts.uri.path();
+    let (named, path) = if let Some(rest) = path.strip_prefix("/anthropic/") {
+        (Some(Provider::Anthropic), rest)
+    } else if let Some(rest) = path.strip_prefix("/openai/") {
+        (Some(Provider::OpenAi), rest)
+    } else {
+        (None, path.trim_start_matches('/'))
+    };
+    let guessed = match parts.headers.contains_key("anthropic-version") || path.starts_with("v1/messages") {
+        true => Provider::Anthropic,
+        false => Provider::OpenAi,
+    };
+    let provider = named.unwrap_or(guessed);
+    let api = [Api::Messages, Api::CountTokens, Api::Chat, Api::Responses]
+        .into_iter()
+        .find(|api| api.path().trim_start_matches('/') == path && named.is_none_or(|p| p == api.provider()));
+    match (&parts.method, path, api) {
+        (&Method::POST, _, Some(api)) => Route::Model(api),
+        (&Method::GET, "v1/models", None) => Route::Models(provider),
+        (&Method::GET, "v1/key", None) if named.is_none() => Route::Balance,
+        _ => Route::Nowhere(provider),
+    }
+}
+
+async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::HEAD && parts.uri.path() == "/" {
+        // Claude Code asks so whether anyone is there, without a key.
+        return StatusCode::OK.into_response();
+    }
+    let route = route(&parts);
+    let provider = match route {
+        Route::Model(api) => api.provider(),
+        Route::Models(provider) | Route::Nowhere(provider) => provider,
+        Route::Balance => Provider::OpenAi,
+    };
+    let answered = match route {
+        Route::Nowhere(_) => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("the gateway has no {} {}", parts.method, parts.uri.path()),
+        )),
+        Route::Balance => holder(&gateway, &parts.headers)
+            .map(|holder| Json(gateway.ledger.balance(&holder)).into_response()),
+        Route::Models(provider) => models(&gateway, provider, &parts).await,
+        Route::Model(api) => model(&gateway, api, parts, body).await,
+    };
+    answered.unwrap_or_else(|refusal| refusal.response(provider))
+}
+
+/// Whose key came along: in `x-api-key`, or as a bearer token.
+fn holder(gateway: &Gateway, headers: &HeaderMap) -> Result<Holder, Refusal> {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let bearer = || {
+        let (scheme, key) = text(header::AUTHORIZATION.as_str())?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    };
+    let key = text(protocol::headers::API_KEY).or_else(bearer).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "no_key",
+            "send the task's virtual key in x-api-key or as Authorization: Bearer",
+        )
+    })?;
+    Ok(gateway.ledger.holder(&Secret::new(key), Timestamp::now())?)
+}
+
+fn usable(gateway: &Gateway, provider: Provider) -> Result<(), Refusal> {
+    let upstream = gateway.upstream(provider);
+    if upstream.is_usable() {
+        return Ok(());
+    }
+    // 400, for that is what makes every agent stop at once.
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "no_upstream_key",
+        format!(
+            "the gateway has no key for {}: set {} in its environment or .env and start it again",
+            provider.name(),
+            upstream.key_variable
+        ),
+    ))
+}
+
+async fn models(gateway: &Arc<Gateway>, provider: Provider, parts: &Parts) -> Result<Response, Refusal> {
+    holder(gateway, &parts.headers)?;
+    usable(gateway, provider)?;
+    let request = gateway
+        .upstream(provider)
+        .request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
+        .map_err(|error| internal(&error))?;
+    exchange::start(gateway, Call { provider, request, paid: None }).await
+}
+
+async fn model(
+    gateway: &Arc<Gateway>,
+    api: Api,
+    parts: Parts,
+    body: axum::body::Body,
+) -> Result<Response, Refusal> {
+    let provider = api.provider();
+    let holder = holder(gateway, &parts.headers)?;
+    usable(gateway, provider)?;
+    let headers = parts.headers.clone();
+    let path = match parts.uri.query() {
+        Some("beta=true") => format!("{}?beta=true", api.path()),
+        _ => api.path().to_owned(),
+    };
+    let sent = read(parts, body).await?;
+    let body = Body::read(api, &sent)?;
+    if !body.removed.is_empty() {
+        tracing::info!(task = %holder.task, removed = ?body.removed, "taken out of a request");
+    }
+    let (body, paid) = if api == Api::CountTokens {
+        (body.unbounded().map_err(|error| internal(&error))?, None)
+    } else {
+        let price = gateway.prices.find(provider, &body.model).ok_or_else(|| unpriced(&body.model))?;
+        let ask = body.ask(&price);
+        let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;
+        let drop_usage = body.usage_is_ours;
+        let bounded = body.bounded(reservation.grant().output_tokens).map_err(|error| internal(&error));
+        match bounded {
+            Ok(bounded) => (bounded, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage })),
+            Err(refusal) => {
+                reservation.release();
+                return Err(refusal);
+            }
+        }
+    };
+    match gateway.upstream(provider).request(Method::POST, &path, &headers, body) {
+        Ok(request) => exchange::start(gateway, Call { provider, request, paid }).await,
+        Err(error) => {
+            if let Some(paid) = paid {
+                paid.reservation.release();
+            }
+            Err(internal(&error))
+        }
+    }
+}
+
+async fn read(parts: Parts, body: axum::body::Body) -> Result<Bytes, Refusal> {
+    let encoded = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    if encoded {
+        let sentence = "the body is compressed: send it as it is";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence));
+    }
+    Bytes::from_request(Request::from_parts(parts, body), &()).await.map_err(|rejection| {
+        match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("the body is over {BODY_BYTES} bytes"),
+            ),
+            status => Refusal::new(status, "bad_request", "the body could not be read"),
+        }
+    })
+}
+
+fn unpriced(model: &str) -> Refusal {
+    let model: String = model.chars().take(100).collect();
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "unknown_model",
+        format!(
+            "no price is known for the model {model:?}, and none is free: use another, or add \
+             [price.{model:?}] with input_usd and output_usd (USD for a million tokens) to config.toml \
+             and start the gateway again"
+        ),
+    )
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        format!("the request cannot be made: {error}"),
+    )
+}

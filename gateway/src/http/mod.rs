@@ -1,0 +1,7 @@
+//! The doors: one for agents, one for the coordinator.
+
+pub mod admin;
+pub mod agents;
+
+/// Bytes of a request's body: Anthropic's own limit. What is over is refused with 413.
+pub const BODY_BYTES: usize = 32 * 1024 * 1024;

@@ -1,0 +1,96 @@
+//! Money held for one request under way.
+
+use std::sync::Arc;
+
+use protocol::Usd;
+
+use super::{Ledger, Row, path};
+use crate::{
+    account::{Charge, Grant},
+    tokens::Tokens,
+};
+
+/// A hold. It ends in [`Reservation::settle`] or [`Reservation::release`]; dropped before either, by a fault
+/// of ours, it is charged in full.
+#[derive(Debug)]
+pub struct Reservation {
+    ledger: Arc<Ledger>,
+    account: String,
+    model: String,
+    grant: Grant,
+    open: bool,
+}
+
+impl Reservation {
+    pub(super) fn new(ledger: Arc<Ledger>, account: String, model: String, grant: Grant) -> Self {
+        Self { ledger, account, model, grant, open: true }
+    }
+
+    /// What was granted.
+    #[must_use]
+    pub fn grant(&self) -> Grant {
+        self.grant
+    }
+
+    /// Makes the hold at least this large, if the budget affords it.
+    #[must_use]
+    pub fn grow(&mut self, to: Usd) -> bool {
+        let more = to.saturating_sub(self.grant.amount);
+        if more == Usd::ZERO {
+            return true;
+        }
+        let mut state = self.ledger.state();
+        let path = path(&state.accounts, &self.account);
+        if path.iter().any(|name| state.accounts.get(name).is_none_or(|account| account.free() < more)) {
+            return false;
+        }
+        let mut rows = Vec::new();
+        for name in path {
+            if let Some(account) = state.accounts.get_mut(&name) {
+                account.held = account.held.saturating_add(more);
+                rows.push(Row::Account(name, account.clone()));
+            }
+        }
+        self.grant.amount = to;
+        // The answer is under way already: nothing waits for this write.
+        drop(self.ledger.writer.write(rows));
+        true
+    }
+
+    /// Charges what the request cost.
+    pub fn settle(mut self, amount: Usd, tokens: Tokens) {
+        self.end(amount, tokens, true);
+    }
+
+    /// Gives everything back: the model was not reached, or refused.
+    pub fn release(mut self) {
+        self.end(Usd::ZERO, Tokens::default(), false);
+    }
+
+    fn end(&mut self, amount: Usd, tokens: Tokens, reached_model: bool) {
+        self.open = false;
+        let charge = Charge { amount, tokens, model: self.model.clone(), reached_model };
+        let mut state = self.ledger.state();
+        let mut rows = Vec::new();
+        for name in path(&state.accounts, &self.account) {
+            if let Some(account) = state.accounts.get_mut(&name) {
+                account.settle(self.grant.amount, &charge);
+                rows.push(Row::Account(name, account.clone()));
+            }
+        }
+        // Until this is on disk the hold is, which covers it.
+        drop(self.ledger.writer.write(rows));
+        drop(state);
+        self.ledger.settled.notify_waiters();
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.open {
+            let amount = self.grant.amount;
+            tracing::error!(account = %self.account, %amount, "a request ended unsettled: charging its hold");
+            self.end(amount, Tokens::default(), true);
+        }
+    }
+}

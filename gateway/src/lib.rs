@@ -1,0 +1,59 @@
+//! The gateway: a virtual key comes in, the real key goes out, and every token is metered.
+//!
+//! A request is [authenticated and reserved for](http::agents), [sent on](exchange) with its output bounded,
+//! [read aside](meter) while it streams back, and [charged](ledger) however it ends. The
+//! [admin door](http::admin) is the coordinator's: it mints and revokes virtual keys. This room knows no queue.
+
+pub mod account;
+pub mod body;
+pub mod config;
+pub mod exchange;
+pub mod http;
+pub mod ledger;
+pub mod meter;
+pub mod prices;
+pub mod provider;
+pub mod refusal;
+pub mod serve;
+pub mod sse;
+pub mod tokens;
+pub mod upstream;
+pub mod virtual_key;
+
+use std::sync::Arc;
+
+use ledger::Ledger;
+use prices::PriceList;
+use provider::Provider;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use upstream::{Upstream, UpstreamClient};
+
+/// What all doors share.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Who may spend how much.
+    pub ledger: Arc<Ledger>,
+    /// What tokens cost.
+    pub prices: PriceList,
+    /// Anthropic's API.
+    pub anthropic: Upstream,
+    /// OpenAI's API.
+    pub openai: Upstream,
+    /// Calls both.
+    pub client: UpstreamClient,
+    /// Requests that are not settled yet, also those whose client has gone.
+    pub under_way: TaskTracker,
+    /// Ends them: what is not settled by then is charged by its reservation.
+    pub cut: CancellationToken,
+}
+
+impl Gateway {
+    /// The upstream of a provider.
+    #[must_use]
+    pub fn upstream(&self, provider: Provider) -> &Upstream {
+        match provider {
+            Provider::Anthropic => &self.anthropic,
+            Provider::OpenAi => &self.openai,
+        }
+    }
+}

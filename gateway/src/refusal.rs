@@ -1,0 +1,113 @@
+//! Errors to agents, in the format of the provider that they believe they talk to. Which status makes which
+//! agent CLI stop was measured: 400, 402 and 403 stop them, 401 and 5xx make some of them try for minutes.
+
+use axum::response::{IntoResponse, Json, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    body::BadBody,
+    ledger::{BadKey, NoMoney},
+    provider::Provider,
+};
+
+/// A refusal: its status, its stable word, and a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    status: StatusCode,
+    word: &'static str,
+    sentence: String,
+}
+
+impl Refusal {
+    /// Of our own.
+    #[must_use]
+    pub fn new(status: StatusCode, word: &'static str, sentence: impl Into<String>) -> Self {
+        Self { status, word, sentence: sentence.into() }
+    }
+
+    /// `word: sentence`, for the word must survive whatever a client makes of the body.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("{}: {}", self.word, self.sentence)
+    }
+
+    /// The body, in the provider's format.
+    #[must_use]
+    pub fn body(&self, provider: Provider) -> Value {
+        match provider {
+            Provider::Anthropic => {
+                json!({"type": "error", "error": {"type": self.kind(provider), "message": self.message()}})
+            }
+            Provider::OpenAi => json!({"error": {
+                "message": self.message(), "type": self.kind(provider), "param": null, "code": self.word,
+            }}),
+        }
+    }
+
+    /// The answer, in the provider's format.
+    #[must_use]
+    pub fn response(&self, provider: Provider) -> Response {
+        tracing::info!(status = self.status.as_u16(), provider = provider.name(), "{}", self.message());
+        (self.status, Json(self.body(provider))).into_response()
+    }
+
+    /// The provider's name for such an error.
+    fn kind(&self, provider: Provider) -> &'static str {
+        match (provider, self.status.as_u16()) {
+            (Provider::Anthropic, 401) => "authentication_error",
+            (Provider::Anthropic, 402) => "billing_error",
+            (Provider::Anthropic, 403) => "permission_error",
+            (Provider::Anthropic, 404) => "not_found_error",
+            (Provider::Anthropic, 413) => "request_too_large",
+            (Provider::Anthropic, 500..) => "api_error",
+            (Provider::OpenAi, 402) => "insufficient_quota",
+            (Provider::OpenAi, 500..) => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+}
+
+impl From<BadKey> for Refusal {
+    fn from(bad: BadKey) -> Self {
+        let (word, sentence) = match bad {
+            BadKey::Unknown => ("wrong_key", "this virtual key was never minted by this gateway"),
+            BadKey::Expired => ("key_revoked", "this virtual key has expired: its task's time is over"),
+            BadKey::Revoked => ("key_revoked", "this virtual key was revoked: its task's lease is over"),
+        };
+        Self::new(StatusCode::FORBIDDEN, word, sentence)
+    }
+}
+
+impl From<NoMoney> for Refusal {
+    fn from(none: NoMoney) -> Self {
+        match none {
+            NoMoney::Spent { .. } => Self::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "budget_spent",
+                format!(
+                    "{none}, and the rest does not cover this request: send a new task with a larger budget"
+                ),
+            ),
+            NoMoney::Storage(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage_unavailable",
+                "the gateway cannot write its ledger, so nothing can be spent: see its log",
+            ),
+        }
+    }
+}
+
+impl From<BadBody> for Refusal {
+    fn from(bad: BadBody) -> Self {
+        let sentence = match bad {
+            BadBody::Malformed(why) => format!("the body is not a request of this API: {why}"),
+            BadBody::Forbidden(field) => {
+                format!(
+                    "{field} is not let through by the gateway: leave it out (docs/security.md lists what passes)"
+                )
+            }
+        };
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", sentence)
+    }
+}

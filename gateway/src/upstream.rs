@@ -1,0 +1,202 @@
+//! The model's API at the other end: where it is, the real key for it, and the client that calls it.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hickory_resolver::TokioResolver;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use protocol::Secret;
+
+use crate::provider::Provider;
+
+/// Time to connect, name resolution included.
+const CONNECT: Duration = Duration::from_secs(15);
+/// An idle connection is dropped before the far end does it, which would race with a request.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// One provider's API.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Whose words it speaks.
+    pub provider: Provider,
+    /// `http[s]://HOST[:PORT][/PATH]`, without `/v1` and without a slash at its end.
+    pub base_url: String,
+    /// The real key.
+    pub key: Option<Secret>,
+    /// The variable that holds the key, for whoever has to set it.
+    pub key_variable: String,
+}
+
+impl Upstream {
+    /// Whether the server is on this machine: such a one may do without a key.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let Ok(uri) = self.base_url.parse::<Uri>() else { return false };
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether a request can be sent at all.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.key.is_some() || self.is_loopback()
+    }
+
+    /// A request with the real key, and of the client's headers only those that the API knows.
+    ///
+    /// # Errors
+    /// When the key or the path cannot stand in a request.
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        sent: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base_url));
+        for (name, value) in sent {
+            if passes_upward(name) {
+                request = request.header(name, value);
+            }
+        }
+        if self.provider == Provider::Anthropic && !sent.contains_key("anthropic-version") {
+            request = request.header("anthropic-version", "2023-06-01");
+        }
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request = request
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::USER_AGENT, concat!("code-workers-gateway/", env!("CARGO_PKG_VERSION")));
+        if let Some(key) = &self.key {
+            let (name, value) = match self.provider {
+                Provider::Anthropic => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+                Provider::OpenAi => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            };
+            let mut value = HeaderValue::try_from(value)?;
+            value.set_sensitive(true);
+            request = request.header(name, value);
+        }
+        request.body(Full::new(body))
+    }
+
+    /// Takes the real key out of what the upstream said.
+    #[must_use]
+    pub fn scrub(&self, text: &[u8]) -> Bytes {
+        match &self.key {
+            Some(key) if memchr::memmem::find(text, key.expose().as_bytes()).is_some() => {
+                String::from_utf8_lossy(text).replace(key.expose(), "[key removed]").into()
+            }
+            _ => Bytes::copy_from_slice(text),
+        }
+    }
+
+    /// Of the upstream's headers those that an agent may see: nothing of the account behind the key.
+    #[must_use]
+    pub fn headers_for_client(&self, from: &HeaderMap) -> HeaderMap {
+        let shows_key = |value: &HeaderValue| {
+            self.key
+                .as_ref()
+                .is_some_and(|key| memchr::memmem::find(value.as_bytes(), key.expose().as_bytes()).is_some())
+        };
+        from.iter()
+            .filter(|(name, value)| passes_downward(name) && !shows_key(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+fn passes_upward(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "accept" | "anthropic-version" | "anthropic-beta" | "openai-beta")
+}
+
+fn passes_downward(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "content-type"
+            | "content-encoding"
+            | "cache-control"
+            | "request-id"
+            | "x-request-id"
+            | "retry-after"
+            | "retry-after-ms"
+            | "x-should-retry"
+            | "openai-processing-ms"
+            | "openai-version"
+    ) || name.starts_with("anthropic-ratelimit-")
+        || name.starts_with("x-ratelimit-")
+}
+
+/// Calls upstreams over HTTP/1.1, with connections kept.
+pub type UpstreamClient = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
+
+/// The client of all upstreams. Certificates are checked against the system's, or, where it has none, against
+/// Mozilla's. A proxy of the environment is not used: name its address as the base URL where there must be one.
+#[must_use]
+pub fn client() -> UpstreamClient {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::from_system());
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let builder = match HttpsConnectorBuilder::new().with_native_roots() {
+        Ok(builder) => builder,
+        Err(error) => {
+            tracing::warn!("the system's certificates are not usable ({error}): using Mozilla's");
+            HttpsConnectorBuilder::new().with_webpki_roots()
+        }
+    };
+    let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector)
+}
+
+/// Names to addresses without the C library, which a static program cannot ask safely.
+#[derive(Debug, Clone)]
+pub struct Resolver(Option<Arc<TokioResolver>>);
+
+impl Resolver {
+    fn from_system() -> Self {
+        let built = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+        if let Err(error) = &built {
+            tracing::warn!("names cannot be resolved: /etc/resolv.conf is not usable: {error}");
+        }
+        Self(built.ok().map(Arc::new))
+    }
+}
+
+impl tower_service::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            let resolver = resolver.ok_or_else(|| std::io::Error::other("/etc/resolv.conf is not usable"))?;
+            let found = resolver.lookup_ip(name.as_str()).await.map_err(std::io::Error::other)?;
+            Ok(found.iter().map(|ip| SocketAddr::new(ip, 0)).collect::<Vec<_>>().into_iter())
+        })
+    }
+}
