@@ -20,6 +20,8 @@ const TURNS: &str = r#"
     [[turn]]
     text = "Done."
     usage = { input = 7, output = 1 }
+    [[turn]]
+    text = "One turn too many."
 "#;
 
 fn arguments() -> Value {
@@ -153,10 +155,10 @@ async fn responses() {
     let first_call = of("response.function_call_arguments.delta").filter(|data| data["output_index"] == 1);
     assert_eq!(parsed(&joined(first_call.map(|data| &data["delta"]))), arguments());
 
-    // One turn: what it thought, said and called, with the results of both calls after it.
-    let mut input =
-        vec![json!({"role": "user", "content": "go"}), json!({"type": "reasoning", "summary": []})];
-    input.extend(whole["output"].as_array().unwrap().clone());
+    // One turn: what it said, thought and called, with the results of both calls after it.
+    let mut input = whole["output"].as_array().unwrap().clone();
+    input.insert(1, json!({"type": "reasoning", "summary": []}));
+    input.insert(0, json!({"role": "user", "content": "go"}));
     input.push(json!({"type": "function_call_output", "call_id": "x", "output": "ok"}));
     input.push(json!({"type": "function_call_output", "call_id": "y", "output": "ok"}));
     request["input"] = json!(input);

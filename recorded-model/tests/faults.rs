@@ -110,6 +110,10 @@ async fn a_paced_answer_waits_before_each_delta() {
     })
     .await;
 
+    // Were it answered at once, it would be by the time that so many others are.
+    for _ in 0..100 {
+        model.post("/v1/messages/count_tokens", &request(false)).await;
+    }
     model.shutdown.cancel();
     let (text, ended) = read(streamed).await;
     assert!(!ended && text.contains("content_block_start") && !text.contains("one "), "{text}");
