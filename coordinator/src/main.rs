@@ -1,2 +1,90 @@
-//! Placeholder.
-fn main() {}
+//! The program: reads its configuration, takes its folders, opens its doors, and runs until it is told to stop.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use coordinator::{Config, Held, Listeners};
+use protocol::settings::{EXIT_BAD_CONFIGURATION, Sources};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+const USAGE: &str = "usage: code-workers-coordinator [--config FILE] [--version]\n";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let mut file = None;
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--config") => file = arguments.next(),
+            Some("--version") => {
+                return say(&format!("code-workers-coordinator {}\n", env!("CARGO_PKG_VERSION")), 0);
+            }
+            Some("--help" | "-h") => return say(USAGE, 0),
+            _ => return complain(USAGE, 2),
+        }
+    }
+    let config = Sources::read(file.as_deref().map(AsRef::as_ref))
+        .and_then(|(sources, folders)| Config::parse(sources, folders));
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            return complain(&format!("code-workers-coordinator: {faults}\n"), EXIT_BAD_CONFIGURATION);
+        }
+    };
+    log(config.json_logs);
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("code-workers-coordinator: {error}\n"), 1),
+    }
+}
+
+#[tokio::main]
+async fn start(config: Config) -> anyhow::Result<()> {
+    let held = Held::take(config.folders.clone())?;
+    let listeners = Listeners::bind(&held, config.bind).await?;
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        on_signal.cancel();
+    });
+    tracing::info!(
+        owner = %listeners.owner_tcp.local_addr()?,
+        worker = %config.folders.worker_socket().display(),
+        data = %config.folders.data.display(),
+        "listening"
+    );
+    coordinator::run(held, listeners, config, stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = logs.with_ansi(std::io::stderr().is_terminal());
+    if json {
+        logs.json().init();
+    } else {
+        logs.init();
+    }
+}
+
+fn say(text: &str, code: u8) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    // There is nobody left to tell.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(code)
+}

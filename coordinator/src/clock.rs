@@ -1,0 +1,30 @@
+//! What time it is: the wall clock as it stood at the start, carried on by the clock that nobody sets.
+
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A clock that never goes back and never jumps, so that setting the machine's clock ends no lease.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    wall: Timestamp,
+    since: Instant,
+}
+
+impl Clock {
+    /// A clock that shows the machine's time now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { wall: Timestamp::now(), since: Instant::now() }
+    }
+
+    /// Now, to the millisecond, which is what the database keeps.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        SignedDuration::try_from(self.since.elapsed())
+            .ok()
+            .and_then(|elapsed| self.wall.checked_add(elapsed).ok())
+            .and_then(|now| Timestamp::from_millisecond(now.as_millisecond()).ok())
+            .unwrap_or(self.wall)
+    }
+}

@@ -1,0 +1,93 @@
+//! The coordinator's configuration, parsed whole before anything binds.
+
+use std::net::SocketAddr;
+
+use protocol::{
+    Secret, Usd,
+    folders::Folders,
+    settings::{Faults, Key, Settings, Sources},
+};
+
+/// Where the owner's side listens unless it is said.
+const BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7222);
+/// What a task may spend unless it, or the configuration, says: 5 USD.
+const TASK_BUDGET: Usd = Usd::from_nanos(5_000_000_000);
+
+/// What the coordinator is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Opens the owner's side.
+    pub owner_key: Secret,
+    /// The owner's TCP address; loopback.
+    pub bind: SocketAddr,
+    /// Where everything lies.
+    pub folders: Folders,
+    /// What a task may spend where it does not say.
+    pub task_budget: Usd,
+    /// Logs for machines.
+    pub json_logs: bool,
+}
+
+impl Config {
+    /// Understands the sources.
+    ///
+    /// # Errors
+    /// Every fault at once, each with its remedy.
+    pub fn parse(sources: Sources, folders: Folders) -> Result<Self, Faults> {
+        let mut settings = Settings::new(sources);
+        let owner_key = settings.optional::<Secret>(&Key::OWNER_KEY).unwrap_or_else(|| {
+            settings.fault(
+                "FORTRESS_API_KEY is not set: it is the owner's key. `code-workers up` makes one; or put \
+                 FORTRESS_API_KEY=<32 random hex digits> into .env beside the configuration file",
+            );
+            Secret::new("")
+        });
+        if !owner_key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            settings
+                .fault("FORTRESS_API_KEY: use visible ASCII characters only, since it travels in a header");
+        }
+        let bind = settings.or(&Key::COORDINATOR_BIND, BIND);
+        if !bind.ip().is_loopback() {
+            settings.fault(format!(
+                "COORDINATOR_BIND: {bind} is not a loopback address; use 127.0.0.1:PORT, and a relay to be \
+                 reached from elsewhere"
+            ));
+        }
+        let task_budget = settings.or(&Key::TASK_BUDGET, TASK_BUDGET);
+        let json_logs = settings.optional::<String>(&Key::LOG_FORMAT).as_deref() == Some("json");
+        settings.finish(Self { owner_key, bind, folders, task_budget, json_logs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use protocol::{folders::Folders, settings::Sources};
+    use std::collections::BTreeMap;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Config, protocol::settings::Faults> {
+        let environment: BTreeMap<_, _> =
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let folders = Folders::from_env(&[("HOME".to_owned(), "/h".to_owned())].into()).unwrap();
+        Config::parse(Sources { environment, ..Sources::default() }, folders)
+    }
+
+    #[test]
+    fn a_key_is_all_it_needs() {
+        let config = parse(&[("FORTRESS_API_KEY", "k")]).unwrap();
+        assert_eq!(config.bind.to_string(), "127.0.0.1:7222");
+        assert_eq!(config.task_budget.to_string(), "5.00");
+        assert!(!config.json_logs);
+    }
+
+    #[test]
+    fn every_fault_is_named_and_no_key_shown() {
+        let faults = parse(&[("COORDINATOR_BIND", "0.0.0.0:7222"), ("CODE_WORKERS_TASK_BUDGET_USD", "x")]);
+        let text = faults.unwrap_err().to_string();
+        for name in ["FORTRESS_API_KEY", "COORDINATOR_BIND", "CODE_WORKERS_TASK_BUDGET_USD"] {
+            assert!(text.contains(name), "{name} in {text}");
+        }
+        let text = parse(&[("FORTRESS_API_KEY", "se cret")]).unwrap_err().to_string();
+        assert!(text.contains("visible ASCII") && !text.contains("se cret"), "{text}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The whole: what all doors share, and the running of it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use protocol::{
+    Code, Problem, Secret, TaskId, Usd,
+    client::{AdminClient, ClientError, Endpoint},
+    folders::Folders,
+    limits,
+};
+use repository::Helper;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    artifacts::Artifacts,
+    clock::Clock,
+    config::Config,
+    folder::{Held, Listeners},
+    http::{self, OwnerDoor},
+    keys::Keys,
+    output::Outputs,
+    queue::{Queue, StoreError},
+    source::Source,
+    tokens::Tokens,
+};
+
+/// How often the reaper looks.
+const REAP: Duration = Duration::from_millis(500);
+/// How long requests that are under way may take once the program is to stop.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// What all doors share.
+pub struct Coordinator {
+    pub(crate) owner_key: Secret,
+    pub(crate) task_budget: Usd,
+    pub(crate) folders: Folders,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) outputs: Arc<Outputs>,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) keys: Keys,
+    pub(crate) helper: Helper,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+    waiting: Arc<Semaphore>,
+}
+
+/// Why the coordinator ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotRun {
+    /// The secret's file.
+    #[error("{path}: {why}")]
+    Secret {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: std::io::Error,
+    },
+    /// The database.
+    #[error("{path}: {why}")]
+    Database {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: StoreError,
+    },
+    /// The client of the gateway.
+    #[error(transparent)]
+    Gateway(#[from] ClientError),
+    /// A door.
+    #[error("a door failed: {0}")]
+    Door(#[from] std::io::Error),
+}
+
+/// Serves all doors until `stop`; then ends what is under way, and returns when all that was acknowledged is on
+/// disk.
+///
+/// # Errors
+/// [`CannotRun`].
+pub async fn run(
+    held: Held,
+    listeners: Listeners,
+    config: Config,
+    stop: CancellationToken,
+) -> Result<(), CannotRun> {
+    let clock = Clock::start();
+    let folders = held.folders.clone();
+    let path = folders.data.join("coordinator.secret");
+    let tokens =
+        Tokens::open(&path).map_err(|why| CannotRun::Secret { path: path.display().to_string(), why })?;
+    let outputs = Outputs::new(folders.output());
+    let path = folders.coordinator_db();
+    let (queue, held_queues) = Queue::open(&path, tokens, outputs.clone(), clock)
+        .map_err(|why| CannotRun::Database { path: path.display().to_string(), why })?;
+    let gateway = AdminClient::new(Endpoint::Unix(folders.gateway_admin_socket()))?;
+    let coordinator = Arc::new(Coordinator {
+        owner_key: config.owner_key,
+        task_budget: config.task_budget,
+        artifacts: Artifacts::new(folders.clone()),
+        keys: Keys::new(gateway),
+        helper: Helper::find(),
+        waiting: Arc::new(Semaphore::new(limits::WAITERS)),
+        folders,
+        queue,
+        outputs,
+        clock,
+        stop: stop.clone(),
+    });
+    let background = TaskTracker::new();
+    background.spawn(coordinator.source().run(held_queues, stop.clone()));
+    background.spawn(coordinator.keys.clone().sweep(coordinator.queue.clone(), stop.clone()));
+    background.spawn(coordinator.clone().keep_time());
+    background.close();
+    let served = coordinator.clone().serve(listeners).await;
+    stop.cancel();
+    background.wait().await;
+    let queue = coordinator.queue.clone();
+    // Joining it says no more than that it has ended.
+    let _ = tokio::task::spawn_blocking(move || queue.close()).await;
+    drop(held);
+    served
+}
+
+impl Coordinator {
+    async fn serve(self: Arc<Self>, listeners: Listeners) -> Result<(), CannotRun> {
+        let Listeners { owner_tcp, owner_unix, worker } = listeners;
+        let owner_tcp = owner_tcp.tap_io(|stream| {
+            // Without it small answers may wait for an acknowledgement.
+            let _ = stream.set_nodelay(true);
+        });
+        let stop = &self.stop;
+        let doors = async {
+            tokio::try_join!(
+                http::run(owner_tcp, http::owner(self.clone(), OwnerDoor::Tcp), stop.clone()),
+                http::run(owner_unix, http::owner(self.clone(), OwnerDoor::Unix), stop.clone()),
+                http::run(worker, http::worker(self.clone()), stop.clone()),
+            )
+        };
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_REQUESTS).await;
+        };
+        tokio::select! {
+            served = doors => { served?; }
+            () = too_late => tracing::warn!("requests that were under way were cut off"),
+        }
+        Ok(())
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            queue: self.queue.clone(),
+            helper: self.helper.clone(),
+            folders: self.folders.clone(),
+            artifacts: self.artifacts.clone(),
+            clock: self.clock,
+        }
+    }
+
+    /// The reaper, and what else time brings.
+    async fn keep_time(self: Arc<Self>) {
+        match self.queue.unplaced() {
+            Ok(tasks) => {
+                for task in tasks {
+                    self.place_artifacts(task).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "artifacts were not looked after"),
+        }
+        let mut ticks = tokio::time::interval(REAP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.stop.cancelled() => return,
+            }
+            if let Err(error) = self.queue.reap(self.clock.now()).await {
+                tracing::error!(%error, "the reaper waits for the database");
+            }
+        }
+    }
+
+    /// Moves an ended task's artifacts to their final place. What fails is done at the next start.
+    pub(crate) async fn place_artifacts(&self, id: TaskId) {
+        let (queue, artifacts, task) = (self.queue.clone(), self.artifacts.clone(), id.clone());
+        let placed = tokio::task::spawn_blocking(move || {
+            let Some(task) = queue.task(&task)? else { return Ok(()) };
+            let placed = artifacts.place(&task.id, task.attempt, &task.artifacts);
+            placed.map_err(|error| StoreError::Storage(error.to_string()))
+        });
+        let done = match placed.await {
+            Ok(Ok(())) => self.queue.placed(id.clone()).await,
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(StoreError::Storage(error.to_string())),
+        };
+        if let Err(error) = done {
+            tracing::warn!(task = %id, %error, "artifacts are not in their final place yet");
+        }
+    }
+
+    /// A place among those who wait.
+    pub(crate) fn waiting_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.waiting.clone().try_acquire_owned().map_err(|_| {
+            Problem::new(Code::TooMany, format!("{} requests wait already; come again", limits::WAITERS))
+        })
+    }
+}

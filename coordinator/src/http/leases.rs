@@ -1,0 +1,178 @@
+//! The worker's door: lease, start, heartbeat, result.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json as JsonBody,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use jiff::Timestamp;
+use protocol::{
+    Code, Problem, QueueName, TaskId, TaskState,
+    keys::MintKey,
+    lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Started},
+    limits,
+    report::{Accepted, Report},
+};
+
+use super::{
+    auth::Worker,
+    blocking,
+    error::Failure,
+    extract::{Json, LeaseHeaders, Params, Queries},
+};
+use crate::{
+    Coordinator,
+    queue::{Command, LeaseRequest, RUN_MARGIN, Reported, Stand, after},
+    tokens::Claim,
+};
+
+/// Nobody takes a task again for this long after the gateway gave it no key.
+const GATEWAY_PAUSE: Duration = Duration::from_secs(2);
+
+/// The lease that a worker names, after queue and token were checked. Whether it stands is found by the verb.
+pub(super) fn claim(
+    coordinator: &Coordinator,
+    worker: &Worker,
+    task: &TaskId,
+    lease: &LeaseHeaders,
+) -> Result<Claim, Failure> {
+    coordinator.queue.require_queue(task, &worker.queue)?;
+    Ok(coordinator.queue.tokens().claim(task, lease.attempt, &lease.token))
+}
+
+/// `GET /tasks/lease/{queue}`
+pub(super) async fn lease(
+    State(coordinator): State<Arc<Coordinator>>,
+    Extension(worker): Extension<Worker>,
+    Params(queue): Params<QueueName>,
+    Queries(query): Queries<LeaseQuery>,
+) -> Result<Response, Failure> {
+    if worker.queue != queue {
+        let why = format!("this worker's token is for queue {}, not for {queue}", worker.queue);
+        return Err(Failure::new(Code::WrongQueue, why));
+    }
+    let _turn = coordinator.waiting_turn()?;
+    let wait = Duration::from_secs(query.wait).min(limits::LEASE_WAIT);
+    let request = LeaseRequest { worker: worker.id, queue, request: query.request_id };
+    let leased = coordinator.queue.lease(&request, wait, coordinator.clock, &coordinator.stop).await?;
+    Ok(leased
+        .map_or_else(|| StatusCode::NO_CONTENT.into_response(), |leased| JsonBody(leased).into_response()))
+}
+
+/// `POST /tasks/{id}/start`
+pub(super) async fn start(
+    State(coordinator): State<Arc<Coordinator>>,
+    Extension(worker): Extension<Worker>,
+    Params(id): Params<TaskId>,
+    lease: LeaseHeaders,
+) -> Result<JsonBody<Started>, Failure> {
+    let claim = claim(&coordinator, &worker, &id, &lease)?;
+    let key = match coordinator.queue.is_agents(&id, claim) {
+        Some(true) => Some(mint(&coordinator, &id, claim).await?),
+        _ => None,
+    };
+    let expires_at = coordinator.queue.start(&id, claim, coordinator.clock.now()).await?;
+    let (virtual_key, budget_usd) = key.map(|(key, request)| (key, request.budget_usd)).unzip();
+    Ok(JsonBody(Started { expires_at, virtual_key, budget_usd }))
+}
+
+/// A key before the start is committed: a crash between the two leaves a key that no worker has. Without a key the
+/// task goes back.
+async fn mint(
+    coordinator: &Coordinator,
+    id: &TaskId,
+    claim: Claim,
+) -> Result<(protocol::Secret, MintKey), Failure> {
+    let row = coordinator.queue.row(id)?.filter(|row| row.claim() == claim);
+    let Some(row) = row else { return Err(coordinator.queue.lost(id).into()) };
+    let expires_at: Timestamp = match row.stand {
+        Stand::Leased { start_before, .. } => after(start_before, row.timeout + RUN_MARGIN),
+        Stand::Running { end_before, .. } => end_before,
+        _ => return Err(coordinator.queue.lost(id).into()),
+    };
+    let request = MintKey {
+        task: row.id.clone(),
+        attempt: row.attempt,
+        queue: row.queue.clone(),
+        budget_usd: coordinator.queue.budget(id)?,
+        expires_at,
+    };
+    match coordinator.keys.mint(&request).await {
+        Ok(key) => Ok((key, request)),
+        Err(why) => {
+            tracing::warn!(task = %id, %why, "no virtual key");
+            let now = coordinator.clock.now();
+            let command = Command::GiveBack {
+                claim,
+                reason: "gateway_unavailable".to_owned(),
+                not_before: after(now, GATEWAY_PAUSE),
+            };
+            // A running task's repeated start gives nothing back.
+            let _ = coordinator.queue.command(id.clone(), command, now).await;
+            let why = format!("{why}; the task went back to its queue: see that the gateway runs");
+            Err(Failure::new(Code::GatewayUnavailable, why))
+        }
+    }
+}
+
+/// `POST /tasks/{id}/heartbeat`
+pub(super) async fn heartbeat(
+    State(coordinator): State<Arc<Coordinator>>,
+    Extension(worker): Extension<Worker>,
+    Params(id): Params<TaskId>,
+    Queries(query): Queries<HeartbeatQuery>,
+    lease: LeaseHeaders,
+    Json(beat): Json<Heartbeat>,
+) -> Result<JsonBody<Beat>, Failure> {
+    let claim = claim(&coordinator, &worker, &id, &lease)?;
+    let wait = Duration::from_secs(query.wait).min(limits::HEARTBEAT_WAIT);
+    let now = coordinator.clock.now();
+    let beat = coordinator.queue.heartbeat(&id, claim, beat.after, wait, now, &coordinator.stop).await?;
+    Ok(JsonBody(beat))
+}
+
+/// `POST /tasks/{id}/result`
+pub(super) async fn result(
+    State(coordinator): State<Arc<Coordinator>>,
+    Extension(worker): Extension<Worker>,
+    Params(id): Params<TaskId>,
+    lease: LeaseHeaders,
+    Json(report): Json<Report>,
+) -> Result<JsonBody<Accepted>, Failure> {
+    check(&report)?;
+    let claim = claim(&coordinator, &worker, &id, &lease)?;
+    let now = coordinator.clock.now();
+    let mut usage = None;
+    if coordinator.queue.runs(&id, claim) {
+        let (outputs, task) = (coordinator.outputs.clone(), id.clone());
+        blocking(move || outputs.say_dropped(&task, claim, now)).await?;
+        if coordinator.queue.is_agents(&id, claim) == Some(true) {
+            usage = coordinator.keys.revoke(&id, claim.attempt).await;
+        }
+    }
+    let artifacts = report.artifacts.clone();
+    let reported = Reported { id: id.clone(), claim, report, usage };
+    let accepted = coordinator.queue.finish(reported, coordinator.clock.now()).await?;
+    tracing::info!(task = %id, attempt = claim.attempt, state = %accepted.state, "result");
+    if accepted.state.is_terminal() && !(artifacts.is_empty() && accepted.state == TaskState::Succeeded) {
+        coordinator.place_artifacts(id).await;
+    }
+    Ok(JsonBody(accepted))
+}
+
+fn check(report: &Report) -> Result<(), Problem> {
+    let sizes = [
+        ("message", report.message.as_ref().map_or(0, String::len), limits::MESSAGE_BYTES),
+        ("log_tail", report.log_tail.len(), limits::LOG_TAIL_BYTES),
+        ("artifacts", report.artifacts.len(), limits::TASK_ARTIFACTS),
+    ];
+    match sizes.into_iter().find(|(_, size, limit)| size > limit) {
+        Some((field, size, limit)) => {
+            Err(Problem::new(Code::TooLarge, format!("{field}: {size} is over {limit}; send its end alone")))
+        }
+        None => Ok(()),
+    }
+}

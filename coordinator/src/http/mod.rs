@@ -1,0 +1,105 @@
+//! The doors: the owner's side, and the worker's. One file a subject.
+
+mod artifacts;
+mod auth;
+mod error;
+mod events;
+mod extract;
+mod leases;
+mod repos;
+mod tasks;
+mod text;
+mod workers;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{delete, get, post, put},
+    serve::Listener,
+};
+use protocol::{Code, limits};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::Coordinator;
+use error::Failure;
+
+/// How the owner's requests come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerDoor {
+    /// Over TCP, where a page in a browser can send requests too.
+    Tcp,
+    /// Over a socket in a private folder.
+    Unix,
+}
+
+/// The owner's side.
+pub fn owner(coordinator: Arc<Coordinator>, door: OwnerDoor) -> Router {
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/tasks", post(tasks::submit).get(tasks::list))
+        .route("/tasks/{id}", get(tasks::one))
+        .route("/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/tasks/{id}/events", get(events::follow))
+        .route("/tasks/{id}/artifacts/{name}", get(artifacts::get))
+        .route("/repos", post(repos::add).get(repos::list))
+        .route("/repos/{name}", delete(repos::remove))
+        .route("/workers", post(workers::register))
+        .route("/workers/{id}/end", post(workers::end));
+    let guarded = with_fallbacks(routes).layer(from_fn_with_state(coordinator.clone(), auth::owner));
+    let guarded = match door {
+        OwnerDoor::Tcp => guarded.layer(from_fn(auth::own_host)),
+        OwnerDoor::Unix => guarded.layer(from_fn(auth::no_origin)),
+    };
+    with_manners(guarded).with_state(coordinator)
+}
+
+/// The worker's door.
+pub fn worker(coordinator: Arc<Coordinator>) -> Router {
+    let routes = Router::new()
+        .route("/tasks/lease/{queue}", get(leases::lease))
+        .route("/tasks/{id}/start", post(leases::start))
+        .route("/tasks/{id}/heartbeat", post(leases::heartbeat))
+        .route("/tasks/{id}/events", post(events::store))
+        .route("/tasks/{id}/result", post(leases::result))
+        .route("/tasks/{id}/artifacts/{name}", put(artifacts::put));
+    let guarded = with_fallbacks(routes).layer(from_fn_with_state(coordinator.clone(), auth::worker));
+    with_manners(guarded).with_state(coordinator)
+}
+
+fn with_fallbacks(routes: Router<Arc<Coordinator>>) -> Router<Arc<Coordinator>> {
+    routes.fallback(error::no_route).method_not_allowed_fallback(error::no_method)
+}
+
+fn with_manners(routes: Router<Arc<Coordinator>>) -> Router<Arc<Coordinator>> {
+    routes.layer(from_fn(error::problems_in_lines)).layer(from_fn(auth::request_id))
+}
+
+/// Serves a door until `stop`; then the requests under way end, and so does this.
+///
+/// # Errors
+/// Where the listener fails for good.
+pub async fn run<L>(listener: L, routes: Router, stop: CancellationToken) -> std::io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": limits::PROTOCOL_VERSION,
+    }))
+}
+
+/// Runs what may wait for the disk where it holds nobody up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(Code::Internal, format!("a step did not end well: {error}")))
+}

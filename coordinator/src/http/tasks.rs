@@ -1,0 +1,234 @@
+//! `/tasks`: submit, list, look at, wait for, cancel.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as JsonBody,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use protocol::{
+    Code, Task, TaskId, Usd, limits,
+    submit::{Kind, NewTask},
+    task::{Priority, TaskFilter},
+};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    blocking,
+    error::{Failure, wants_text},
+    extract::{Params, Queries, media_type, parse, whole},
+    text,
+};
+use crate::{
+    Coordinator,
+    queue::{Incoming, Taken, unknown_task},
+};
+
+/// The query of `POST /tasks`: `wait`; and, where the body is a prompt as plain text, the rest of the task.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SubmitQuery {
+    #[serde(default)]
+    wait: u64,
+    id: Option<String>,
+    queue: Option<String>,
+    agent: Option<String>,
+    model: Option<String>,
+    base: Option<String>,
+    priority: Option<Priority>,
+    max_attempts: Option<u32>,
+    timeout_s: Option<u64>,
+    budget_usd: Option<Usd>,
+}
+
+impl SubmitQuery {
+    fn with_prompt(self, prompt: String) -> NewTask {
+        NewTask {
+            id: self.id,
+            queue: self.queue.unwrap_or_default(),
+            kind: Kind::Agent,
+            prompt: Some(prompt),
+            agent: self.agent,
+            model: self.model,
+            argv: None,
+            base: self.base,
+            priority: self.priority.unwrap_or_default(),
+            max_attempts: self.max_attempts,
+            timeout_s: self.timeout_s,
+            budget_usd: self.budget_usd,
+        }
+    }
+
+    const fn names_a_task(&self) -> bool {
+        self.id.is_some()
+            || self.queue.is_some()
+            || self.agent.is_some()
+            || self.model.is_some()
+            || self.base.is_some()
+            || self.priority.is_some()
+            || self.max_attempts.is_some()
+            || self.timeout_s.is_some()
+            || self.budget_usd.is_some()
+    }
+}
+
+/// `POST /tasks`
+pub(super) async fn submit(
+    State(coordinator): State<Arc<Coordinator>>,
+    Queries(query): Queries<SubmitQuery>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let lines = wants_text(request.headers());
+    let kind = media_type(request.headers());
+    let body = whole(request.into_body()).await?;
+    let wait = Duration::from_secs(query.wait).min(limits::TASK_WAIT);
+    let many = kind == "application/json" && body.trim_ascii_start().starts_with(b"[");
+    let tasks = match kind.as_str() {
+        "application/json" if query.names_a_task() => {
+            return Err(Failure::new(
+                Code::Invalid,
+                "with a JSON body the query takes `wait` alone; the task is in the body",
+            ));
+        }
+        "application/json" if many => parse::<Vec<NewTask>>(&body)?,
+        "application/json" => vec![parse::<NewTask>(&body)?],
+        "text/plain" => vec![query.with_prompt(prompt(&body)?)],
+        other => {
+            return Err(Failure::new(
+                Code::BadRequest,
+                format!(
+                    "the body is {other:?}; send JSON with Content-Type: application/json, or a prompt alone with \
+                     text/plain and the rest in the query"
+                ),
+            ));
+        }
+    };
+    let (ids, new) = take_in(&coordinator, tasks).await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    if many {
+        let tasks = ids.into_iter().map(|id| read(&coordinator, id));
+        let tasks = futures_util::future::try_join_all(tasks).await?;
+        return Ok((status, JsonBody(tasks)).into_response());
+    }
+    let Some(id) = ids.into_iter().next() else {
+        return Err(Failure::new(Code::Internal, "one task went in, and none came out"));
+    };
+    Ok((status, answer(ended_within(&coordinator, id, wait).await?, lines)).into_response())
+}
+
+fn prompt(body: &[u8]) -> Result<String, Failure> {
+    std::str::from_utf8(body)
+        .map(str::to_owned)
+        .map_err(|error| Failure::new(Code::BadRequest, format!("the prompt is not UTF-8: {error}")))
+}
+
+/// Takes all in, or none; their ids, and whether one of them is new.
+async fn take_in(coordinator: &Coordinator, tasks: Vec<NewTask>) -> Result<(Vec<TaskId>, bool), Failure> {
+    if tasks.is_empty() || tasks.len() > limits::TASKS_PER_REQUEST {
+        let code = if tasks.is_empty() { Code::Invalid } else { Code::TooLarge };
+        let why = format!("{} tasks came; send 1 to {}", tasks.len(), limits::TASKS_PER_REQUEST);
+        return Err(Failure::new(code, why));
+    }
+    let many = tasks.len() > 1;
+    let mut incoming = Vec::with_capacity(tasks.len());
+    for (place, task) in tasks.into_iter().enumerate() {
+        let sent =
+            serde_json::to_vec(&task).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let submission = task.check().map_err(|mut problem| {
+            if many {
+                problem.detail = format!("task {place}: {}", problem.detail);
+            }
+            problem
+        })?;
+        incoming.push(Incoming::new(submission, &sent));
+    }
+    let ids = incoming.iter().map(|task| task.id.clone()).collect();
+    let now = coordinator.clock.now();
+    let taken = coordinator.queue.submit(incoming, coordinator.task_budget, now).await?;
+    Ok((ids, taken.contains(&Taken::New)))
+}
+
+fn answer(task: Task, lines: bool) -> Response {
+    if lines {
+        ([(header::CONTENT_TYPE, text::MEDIA_TYPE)], text::task(&task)).into_response()
+    } else {
+        JsonBody(task).into_response()
+    }
+}
+
+async fn read(coordinator: &Coordinator, id: TaskId) -> Result<Task, Failure> {
+    let queue = coordinator.queue.clone();
+    let missing = unknown_task(&id);
+    let task = blocking(move || queue.task(&id)).await??;
+    task.ok_or(Failure(missing))
+}
+
+/// The task when it has ended, or as it is when the time is over or the program stops.
+async fn ended_within(coordinator: &Coordinator, id: TaskId, wait: Duration) -> Result<Task, Failure> {
+    if wait.is_zero() {
+        return read(coordinator, id).await;
+    }
+    let _turn = coordinator.waiting_turn()?;
+    let end = Instant::now() + wait;
+    let ended = coordinator.queue.wake().ended(&id);
+    loop {
+        let mut rung = std::pin::pin!(ended.bell.notified());
+        rung.as_mut().enable();
+        let task = read(coordinator, id.clone()).await?;
+        if task.state.is_terminal() || Instant::now() >= end || coordinator.stop.is_cancelled() {
+            return Ok(task);
+        }
+        tokio::select! {
+            () = rung => {}
+            () = sleep_until(end) => {}
+            () = coordinator.stop.cancelled() => {}
+        }
+    }
+}
+
+/// The query of `GET /tasks/{id}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TaskQuery {
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `GET /tasks/{id}`
+pub(super) async fn one(
+    State(coordinator): State<Arc<Coordinator>>,
+    Params(id): Params<TaskId>,
+    Queries(query): Queries<TaskQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let wait = Duration::from_secs(query.wait).min(limits::TASK_WAIT);
+    let task = ended_within(&coordinator, id, wait).await?;
+    Ok(answer(task, wants_text(&headers)))
+}
+
+/// `GET /tasks`
+pub(super) async fn list(
+    State(coordinator): State<Arc<Coordinator>>,
+    Queries(filter): Queries<TaskFilter>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let queue = coordinator.queue.clone();
+    let page = blocking(move || queue.page(&filter)).await??;
+    if wants_text(&headers) {
+        return Ok(([(header::CONTENT_TYPE, text::MEDIA_TYPE)], text::page(&page)).into_response());
+    }
+    Ok(JsonBody(page).into_response())
+}
+
+/// `POST /tasks/{id}/cancel`
+pub(super) async fn cancel(
+    State(coordinator): State<Arc<Coordinator>>,
+    Params(id): Params<TaskId>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    coordinator.queue.cancel(&id, coordinator.clock.now()).await?;
+    Ok(answer(read(&coordinator, id).await?, wants_text(&headers)))
+}

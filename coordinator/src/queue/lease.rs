@@ -1,0 +1,236 @@
+//! The worker's verbs on the queue: lease, start, heartbeat, and giving back.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use protocol::{
+    Code, Problem, QueueName, TaskId, WorkerId,
+    lease::{Assignment, Beat, Lease, Leased},
+    limits,
+    task::Work,
+};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Queue, sql,
+    store::StoreError,
+    transition::{Command, Row, Stand},
+    tx::{Tx, json, refused, row, unknown_task},
+};
+use crate::{clock::Clock, tokens::Claim};
+
+/// A waiter looks again after this time even when no bell has rung: a task whose short pause is over rings
+/// none.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Who asks for a task.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Known again when it is repeated.
+    pub request: Uuid,
+}
+
+impl Queue {
+    /// A task for this worker, now or within `wait`; `None` when none came, or the program stops.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lease(
+        self: &Arc<Self>,
+        request: &LeaseRequest,
+        wait: Duration,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> Result<Option<Leased>, StoreError> {
+        let end = Instant::now() + wait;
+        let bell = self.wake.ready(&request.queue);
+        loop {
+            // Registered first, so that a task that comes between the look and the sleep ends the sleep.
+            let mut rung = std::pin::pin!(bell.notified());
+            rung.as_mut().enable();
+            if let Some(leased) = self.lease_if_ready(request, clock).await? {
+                return Ok(Some(leased));
+            }
+            let next_look = end.min(Instant::now() + LOOK_AGAIN);
+            tokio::select! {
+                () = rung => {}
+                () = sleep_until(next_look) => if next_look == end { return Ok(None) },
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// Looks once. Runs on when the caller goes, and gives back what nobody is there to take.
+    async fn lease_if_ready(
+        self: &Arc<Self>,
+        request: &LeaseRequest,
+        clock: Clock,
+    ) -> Result<Option<Leased>, StoreError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let (queue, request) = (self.clone(), request.clone());
+        tokio::spawn(async move {
+            let found = queue.take_next(&request, clock.now()).await;
+            let unwanted = match found {
+                Ok(Some((row, leased))) => reply.send(Ok(Some(leased))).err().map(|_| row),
+                Ok(None) => reply.send(Ok(None)).ok().and(None),
+                Err(error) => reply.send(Err(error)).ok().and(None),
+            };
+            if let Some(row) = unwanted {
+                let now = clock.now();
+                let command = Command::GiveBack {
+                    claim: row.claim(),
+                    reason: "worker_gone: it hung up before it had the lease".to_owned(),
+                    not_before: now,
+                };
+                // Else it lapses by itself.
+                let _ = queue.command(row.id, command, now).await;
+            }
+        });
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    async fn take_next(
+        &self,
+        request: &LeaseRequest,
+        now: Timestamp,
+    ) -> Result<Option<(Row, Leased)>, StoreError> {
+        let request = request.clone();
+        let found = self
+            .store
+            .write(move |tx| {
+                let again = (request.request.to_string(), request.worker.as_str());
+                if let Some(standing) = tx.one(sql::ROW_OF_REQUEST, again, row)? {
+                    return with_body(tx, standing).map(Some);
+                }
+                let next = (request.queue.as_str(), now.as_millisecond());
+                let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else { return Ok(None) };
+                let command = Command::Lease { worker: request.worker, request: request.request };
+                let leased = tx.apply(&ready, &command, now)?;
+                with_body(tx, leased).map(Some)
+            })
+            .await?;
+        Ok(found.map(|(row, work, branch)| {
+            let leased = self.leased(&row, work, branch);
+            (row, leased)
+        }))
+    }
+
+    fn leased(&self, row: &Row, work: Work, branch: String) -> Leased {
+        let expires_at = match row.stand {
+            Stand::Leased { start_before, .. } => start_before,
+            _ => self.live.expires_at(&row.id, row.claim()).unwrap_or_default(),
+        };
+        Leased {
+            task: Assignment {
+                id: row.id.clone(),
+                queue: row.queue.clone(),
+                work,
+                base_commit: row.base_commit.clone().unwrap_or_default(),
+                branch,
+                timeout_s: row.timeout.as_secs(),
+            },
+            lease: Lease {
+                token: self.tokens.of_lease(&row.id, row.claim()),
+                attempt: row.attempt,
+                expires_at,
+                heartbeat_s: limits::HEARTBEAT.as_secs(),
+                lease_s: limits::LEASE.as_secs(),
+            },
+        }
+    }
+
+    /// Starts a leased task. Repeated, it changes nothing. The lease's new end.
+    ///
+    /// # Errors
+    /// `unknown_task`, `lease_lost`, and the store's.
+    pub async fn start(&self, id: &TaskId, claim: Claim, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let task = id.clone();
+        self.store
+            .write(move |tx| {
+                let task = tx.row(&task)?;
+                let started = tx.apply(&task, &Command::Start(claim), now)?;
+                if started.agent {
+                    tx.execute(sql::KEEP_KEY, (started.n, started.attempt))?;
+                }
+                Ok(())
+            })
+            .await?;
+        match self.live.hear(id, claim, now) {
+            Some(heard) => Ok(heard.expires_at),
+            None => Err(self.lost(id).into()),
+        }
+    }
+
+    /// Hears a worker, and answers with its orders: at once when there are some, else when one comes, or after
+    /// `wait`.
+    ///
+    /// # Errors
+    /// `unknown_task`, `lease_lost`.
+    pub async fn heartbeat(
+        &self,
+        id: &TaskId,
+        claim: Claim,
+        after: u64,
+        wait: Duration,
+        now: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<Beat, Problem> {
+        let heard = self.live.hear(id, claim, now).ok_or_else(|| self.lost(id))?;
+        let end = Instant::now() + wait;
+        loop {
+            let mut changed = std::pin::pin!(heard.changed.notified());
+            changed.as_mut().enable();
+            let orders = self.live.orders(id, claim, after).ok_or_else(|| self.lost(id))?;
+            let over = Instant::now() >= end || stop.is_cancelled();
+            if over || !orders.is_empty() {
+                return Ok(Beat { expires_at: heard.expires_at, orders });
+            }
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until(end) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// The problem of a lease that does not stand.
+    pub(crate) fn lost(&self, id: &TaskId) -> Problem {
+        match self.row(id) {
+            Ok(Some(task)) => refused(&task, super::transition::Refusal::LeaseLost),
+            Ok(None) => unknown_task(id),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Whether the task is in the worker's queue.
+    ///
+    /// # Errors
+    /// `unknown_task`, `wrong_queue`, and the store's.
+    pub fn require_queue(&self, id: &TaskId, queue: &QueueName) -> Result<(), Problem> {
+        let of_task = match self.live.queue(id) {
+            Some(live) => live,
+            None => self.row(id)?.ok_or_else(|| unknown_task(id))?.queue,
+        };
+        if of_task == *queue {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::WrongQueue,
+            format!("this worker's token is for queue {queue}, and task {id} is in another"),
+        ))
+    }
+}
+
+fn with_body(tx: &Tx<'_>, row: Row) -> Result<(Row, Work, String), StoreError> {
+    let read = |columns: &rusqlite::Row<'_>| Ok((json::<Work>(columns, 0)?, columns.get::<_, String>(1)?));
+    match tx.one(sql::LEASED_BODY, [row.n], read)? {
+        Some((work, branch)) => Ok((row, work, branch)),
+        None => Err(StoreError::Storage(format!("task {} has no body", row.id))),
+    }
+}

@@ -1,0 +1,155 @@
+//! The leases that stand, in memory: when each was last heard of, and what its worker is to be told.
+//!
+//! Heartbeats are not written down. After a restart every lease gets one full time of grace instead, so nothing
+//! is lost but time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use jiff::Timestamp;
+use protocol::{
+    QueueName, TaskId,
+    lease::{Order, OrderKind},
+    limits,
+};
+use tokio::sync::Notify;
+
+use super::{
+    store::locked,
+    transition::{Command, Row, Stand, after},
+    tx::Committed,
+};
+use crate::tokens::Claim;
+
+/// All leases that stand. What it holds follows from the tasks' rows and from who was heard when.
+#[derive(Default)]
+pub(crate) struct Live {
+    leases: Mutex<HashMap<TaskId, Lease>>,
+}
+
+struct Lease {
+    claim: Claim,
+    queue: QueueName,
+    agent: bool,
+    running: bool,
+    cancelling: bool,
+    /// Start, or be heard, before this.
+    expires_at: Timestamp,
+    /// The hard end of a run.
+    end_before: Timestamp,
+    /// The reaper has begun to end it: it is not extended any more.
+    over: bool,
+    changed: Arc<Notify>,
+}
+
+/// What a heartbeat finds.
+pub(crate) struct Heard {
+    /// The lease's new end.
+    pub(crate) expires_at: Timestamp,
+    /// Rung when there are orders, and when the lease is over.
+    pub(crate) changed: Arc<Notify>,
+}
+
+impl Live {
+    /// Takes up a lease that stood when the coordinator stopped, with a full time of grace.
+    pub(crate) fn take_up(&self, row: &Row, now: Timestamp) {
+        self.follow(row, now);
+    }
+
+    /// Follows what was committed.
+    pub(crate) fn committed(&self, changes: &[Committed], now: Timestamp) {
+        changes.iter().for_each(|change| self.follow(&change.row, now));
+    }
+
+    fn follow(&self, row: &Row, now: Timestamp) {
+        let mut leases = locked(&self.leases);
+        let old = leases.get(&row.id).filter(|old| old.claim == row.claim());
+        let changed = old.map_or_else(Arc::default, |old| old.changed.clone());
+        let lease = match row.stand {
+            Stand::Leased { start_before, .. } => Lease {
+                claim: row.claim(),
+                queue: row.queue.clone(),
+                agent: row.agent,
+                running: false,
+                cancelling: false,
+                expires_at: start_before.max(after(now, limits::START_WITHIN)),
+                end_before: Timestamp::MAX,
+                over: false,
+                changed,
+            },
+            Stand::Running { end_before, cancelling, .. } => Lease {
+                claim: row.claim(),
+                queue: row.queue.clone(),
+                agent: row.agent,
+                running: true,
+                cancelling,
+                expires_at: match old {
+                    Some(old) if old.running => old.expires_at,
+                    _ => after(now, limits::LEASE),
+                },
+                end_before,
+                over: old.is_some_and(|old| old.over && old.running),
+                changed,
+            },
+            _ => {
+                if let Some(gone) = leases.remove(&row.id) {
+                    gone.changed.notify_waiters();
+                }
+                return;
+            }
+        };
+        lease.changed.notify_waiters();
+        leases.insert(row.id.clone(), lease);
+    }
+
+    /// Whether this lease is an agent's; `None` where it does not stand.
+    pub(crate) fn is_agents(&self, task: &TaskId, claim: Claim) -> Option<bool> {
+        let leases = locked(&self.leases);
+        leases.get(task).filter(|lease| lease.claim == claim).map(|lease| lease.agent)
+    }
+
+    /// The queue of a task that is leased.
+    pub(crate) fn queue(&self, task: &TaskId) -> Option<QueueName> {
+        locked(&self.leases).get(task).map(|lease| lease.queue.clone())
+    }
+
+    /// The worker was heard: its lease lives on. `None` where it does not stand as a running one.
+    pub(crate) fn hear(&self, task: &TaskId, claim: Claim, now: Timestamp) -> Option<Heard> {
+        let mut leases = locked(&self.leases);
+        let lease =
+            leases.get_mut(task).filter(|lease| lease.claim == claim && lease.running && !lease.over)?;
+        lease.expires_at = after(now, limits::LEASE);
+        Some(Heard { expires_at: lease.expires_at, changed: lease.changed.clone() })
+    }
+
+    /// The end of a lease that runs.
+    pub(crate) fn expires_at(&self, task: &TaskId, claim: Claim) -> Option<Timestamp> {
+        let leases = locked(&self.leases);
+        leases.get(task).filter(|lease| lease.claim == claim && !lease.over).map(|lease| lease.expires_at)
+    }
+
+    /// Orders of a running lease after the one with this number. `None` where the lease does not stand.
+    pub(crate) fn orders(&self, task: &TaskId, claim: Claim, after: u64) -> Option<Vec<Order>> {
+        let leases = locked(&self.leases);
+        let lease = leases.get(task).filter(|lease| lease.claim == claim && lease.running && !lease.over)?;
+        // So far there is one order that a run can get.
+        let cancel = Order { seq: 1, kind: OrderKind::Cancel { grace_s: limits::KILL_GRACE.as_secs() } };
+        Some(if lease.cancelling && after < 1 { vec![cancel] } else { Vec::new() })
+    }
+
+    /// Leases whose time is over, with what becomes of each. From now on they are not extended.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<(TaskId, Command)> {
+        let mut found = Vec::new();
+        for (task, lease) in locked(&self.leases).iter_mut() {
+            if lease.over || lease.expires_at <= now {
+                lease.over = true;
+                found.push((task.clone(), Command::Lapse(lease.claim)));
+            } else if lease.end_before <= now {
+                found.push((task.clone(), Command::Overrun(lease.claim)));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,103 @@
+//! The queues: what is on disk, what stands in memory beside it, and the verbs that change both.
+//!
+//! `transition` knows the rules, `store` writes in groups, `live` knows who was heard when, `wake` rings for those
+//! who wait. Everything that is asked of a queue is a method of [`Queue`], one file a subject. Time is always a
+//! parameter.
+
+mod finish;
+mod lease;
+mod live;
+mod read;
+mod reaper;
+mod registry;
+mod sql;
+mod store;
+mod submit;
+mod transition;
+mod tx;
+mod uploads;
+mod wake;
+
+use std::{path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use protocol::QueueName;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub use finish::Reported;
+pub use lease::LeaseRequest;
+pub use registry::Registered;
+pub(crate) use store::locked;
+pub use store::{Store, StoreError};
+pub(crate) use submit::full_commit;
+pub use submit::{Incoming, Taken};
+pub use transition::{Change, Command, End, RUN_MARGIN, Refusal, Row, Stand, after, transition};
+pub use tx::Committed;
+pub(crate) use tx::unknown_task;
+
+use crate::{clock::Clock, output::Outputs, tokens::Tokens};
+use live::Live;
+use registry::Workers;
+use wake::Wake;
+
+/// All queues.
+pub struct Queue {
+    store: Store,
+    live: Arc<Live>,
+    wake: Arc<Wake>,
+    workers: Workers,
+    tokens: Tokens,
+}
+
+impl Queue {
+    /// Opens the database and takes up what stood in it. Beside the queues: where the names of queues with held
+    /// tasks come out.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(
+        database: &Path,
+        tokens: Tokens,
+        outputs: Arc<Outputs>,
+        clock: Clock,
+    ) -> Result<(Arc<Self>, UnboundedReceiver<QueueName>), StoreError> {
+        let live = Arc::new(Live::default());
+        let (wake, held) = Wake::new();
+        let wake = Arc::new(wake);
+        let store = {
+            let (live, wake) = (live.clone(), wake.clone());
+            Store::open(database, move |changes| {
+                live.committed(changes, clock.now());
+                outputs.committed(changes);
+                wake.ring(changes);
+            })?
+        };
+        let queue = Self { store, live, wake, workers: Workers::default(), tokens };
+        queue.take_up(clock.now())?;
+        Ok((Arc::new(queue), held))
+    }
+
+    fn take_up(&self, now: Timestamp) -> Result<(), StoreError> {
+        for row in self.store.read(|connection| read::rows(connection, sql::LIVE, []))? {
+            self.live.take_up(&row, now);
+        }
+        self.held_queues()?.into_iter().for_each(|queue| self.wake.hold(queue));
+        Ok(())
+    }
+
+    /// Makes and checks tokens.
+    #[must_use]
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The bells.
+    pub(crate) const fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// Takes no more operations, and returns when those taken are on disk.
+    pub fn close(&self) {
+        self.store.close();
+    }
+}

@@ -1,0 +1,117 @@
+//! All SQL there is, beside `migrations/`. A second store means a second file like this one.
+
+/// What a connection is set to. `synchronous=FULL` flushes the WAL at every commit: what was acknowledged is on
+/// disk.
+pub(super) const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+    PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;";
+/// For the connections that only read.
+pub(super) const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -16384;";
+
+/// Numbered from 1; never changed once released.
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001.sql")];
+
+pub(super) const SAVEPOINT: &str = "SAVEPOINT operation";
+pub(super) const RELEASE: &str = "RELEASE operation";
+pub(super) const UNDO: &str = "ROLLBACK TO operation; RELEASE operation";
+
+macro_rules! row {
+    ($rest:literal) => {
+        concat!(
+            "SELECT n, id, queue, agent, max_attempts, timeout_s, attempt, serial, state, reason, worker, \
+             base_commit, started_at, request, due, cancelling, finished_at FROM tasks ",
+            $rest
+        )
+    };
+}
+
+pub(super) const ROW: &str = row!("WHERE id = ?1");
+pub(super) const ROW_OF_REQUEST: &str =
+    row!("WHERE request = ?1 AND worker = ?2 AND state IN ('leased', 'running')");
+pub(super) const NEXT_READY: &str =
+    row!("WHERE queue = ?1 AND state = 'ready' AND (due IS NULL OR due <= ?2) ORDER BY rank, n LIMIT 1");
+pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
+pub(super) const LIVE_OF_WORKER: &str = row!("WHERE worker = ?1 AND state IN ('leased', 'running')");
+pub(super) const DUE: &str = row!("WHERE state = 'scheduled' AND due <= ?1 ORDER BY due LIMIT 1000");
+pub(super) const HELD: &str = row!("WHERE queue = ?1 AND state = 'held' ORDER BY n LIMIT 100");
+pub(super) const HELD_QUEUES: &str = "SELECT DISTINCT queue FROM tasks WHERE state = 'held'";
+
+/// Guarded: repeats the state, the attempt and the serial that the rules were asked about.
+pub(super) const STEP: &str = "UPDATE tasks SET state = ?1, reason = ?2, attempt = ?3, serial = ?4, \
+    worker = ?5, base_commit = ?6, started_at = ?7, request = ?8, due = ?9, cancelling = ?10, finished_at = ?11 \
+    WHERE n = ?12 AND state = ?13 AND attempt = ?14 AND serial = ?15";
+pub(super) const EVENT: &str = "INSERT INTO events (task, n, at, attempt, state, reason) \
+    SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5 FROM events WHERE task = ?1 RETURNING n";
+pub(super) const EVENTS: &str = "SELECT n, at, attempt, state, reason FROM events \
+    WHERE task = ?1 AND n > ?2 AND n <= ?3 ORDER BY n";
+pub(super) const EVENT_COUNT: &str = "SELECT COALESCE(MAX(n), 0) FROM events WHERE task = ?1";
+
+pub(super) const SUBMITTED: &str = "SELECT submitted, state FROM tasks WHERE id = ?1";
+pub(super) const INSERT_TASK: &str = "INSERT INTO tasks (id, queue, submitted, principal, agent, \
+    base_requested, base_commit, branch, priority, rank, max_attempts, timeout_s, budget, created_at, state, \
+    reason, attempt, serial, cancelling) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 0, 0, 0)";
+pub(super) const INSERT_BODY: &str = "INSERT INTO bodies (task, work) VALUES (?1, ?2)";
+pub(super) const LEASED_BODY: &str =
+    "SELECT work, branch FROM tasks JOIN bodies ON bodies.task = tasks.n WHERE n = ?1";
+pub(super) const BUDGET: &str = "SELECT budget FROM tasks WHERE id = ?1";
+
+macro_rules! task {
+    ($rest:literal) => {
+        concat!(
+            "SELECT n, id, queue, state, reason, work, base_requested, base_commit, branch, priority, attempt, \
+             max_attempts, timeout_s, budget, principal, retry_of, worker, created_at, started_at, finished_at, \
+             usage FROM tasks JOIN bodies ON bodies.task = tasks.n ",
+            $rest
+        )
+    };
+}
+
+pub(super) const TASK: &str = task!("WHERE id = ?1");
+/// Followed by conditions, and by [`PAGE_END`]. A state stands in them as a literal, so that the partial
+/// indexes apply.
+pub(super) const PAGE: &str = task!("WHERE n < ?1");
+pub(super) const PAGE_QUEUE: &str = " AND queue = ?2";
+pub(super) const PAGE_END: &str = " ORDER BY n DESC LIMIT ?3";
+
+pub(super) const REPORT: &str = "SELECT body FROM reports WHERE task = ?1 AND attempt = ?2 \
+    AND answer IS NOT NULL ORDER BY n DESC LIMIT 1";
+pub(super) const ANSWERED: &str =
+    "SELECT answer FROM reports WHERE task = ?1 AND attempt = ?2 AND serial = ?3 AND hash = ?4";
+pub(super) const KEEP_REPORT: &str = "INSERT OR IGNORE INTO reports \
+    (task, attempt, serial, hash, at, answer, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(super) const EVIDENCE_COUNT: &str = "SELECT COUNT(*) FROM reports WHERE task = ?1 AND answer IS NULL";
+
+pub(super) const UPLOAD: &str =
+    "SELECT size, sha256 FROM uploads WHERE task = ?1 AND attempt = ?2 AND name = ?3";
+pub(super) const UPLOADED: &str =
+    "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM uploads WHERE task = ?1 AND attempt = ?2 AND name <> ?3";
+pub(super) const KEEP_UPLOAD: &str =
+    "INSERT OR REPLACE INTO uploads (task, attempt, name, size, sha256) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const UPLOADS_OF_ENDED: &str = "SELECT DISTINCT tasks.id FROM uploads \
+    JOIN tasks ON tasks.n = uploads.task WHERE tasks.finished_at IS NOT NULL LIMIT 1000";
+pub(super) const FORGET_UPLOADS: &str =
+    "DELETE FROM uploads WHERE task = (SELECT n FROM tasks WHERE id = ?1 AND finished_at IS NOT NULL)";
+
+pub(super) const KEEP_KEY: &str = "INSERT OR IGNORE INTO keys (task, attempt) VALUES (?1, ?2)";
+pub(super) const KEYS_OF_ENDED: &str = "SELECT tasks.id, keys.attempt FROM keys \
+    JOIN tasks ON tasks.n = keys.task WHERE NOT (tasks.state = 'running' AND tasks.attempt = keys.attempt) \
+    LIMIT 1000";
+pub(super) const FORGET_KEY: &str = "DELETE FROM keys WHERE task = ?1 AND attempt = ?2";
+pub(super) const SET_USAGE: &str = "UPDATE tasks SET usage = ?2 WHERE n = ?1";
+
+pub(super) const REPO: &str = "SELECT name, source, shown, created_at FROM repos WHERE name = ?1";
+pub(super) const REPOS: &str = "SELECT name, source, shown, created_at FROM repos ORDER BY name";
+pub(super) const ADD_REPO: &str =
+    "INSERT INTO repos (name, source, shown, created_at) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const REMOVE_REPO: &str = "DELETE FROM repos WHERE name = ?1";
+pub(super) const FORGET_COMMITS: &str = "DELETE FROM commits WHERE queue = ?1";
+pub(super) const UNFINISHED: &str =
+    "SELECT id FROM tasks WHERE queue = ?1 AND finished_at IS NULL ORDER BY n DESC LIMIT 1";
+pub(super) const KNOWN_COMMIT: &str = "SELECT 1 FROM commits WHERE queue = ?1 AND commit_id = ?2";
+pub(super) const KEEP_COMMIT: &str = "INSERT OR IGNORE INTO commits (queue, commit_id) VALUES (?1, ?2)";
+
+pub(super) const WORKER: &str = "SELECT queue, ended_at FROM workers WHERE id = ?1";
+pub(super) const ADD_WORKER: &str =
+    "INSERT INTO workers (id, queue, name, created_at) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const END_WORKER: &str =
+    "UPDATE workers SET ended_at = ?2, exit_code = ?3, reason = ?4 WHERE id = ?1 AND ended_at IS NULL";

@@ -1,0 +1,286 @@
+//! The database: one thread that writes, in groups, and connections that only read.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use protocol::{Code, Problem};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    sql,
+    tx::{Committed, Tx},
+};
+
+/// Operations that may wait for the writer; more wait outside.
+const WAITING: usize = 4_096;
+/// Operations in one transaction at most.
+const GROUP: usize = 1_024;
+/// Idle connections that are kept for reading.
+const IDLE_READERS: usize = 8;
+
+/// Why an operation was not done. Nothing of it is in the database.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The rules say no.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// The disk, or SQLite, does.
+    #[error("the database cannot be used: {0}")]
+    Storage(String),
+    /// The writer has stopped.
+    #[error("the coordinator is stopping")]
+    Stopped,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+impl From<Problem> for StoreError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(Box::new(problem))
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(problem) => *problem,
+            StoreError::Storage(why) => Self::new(
+                Code::StorageUnavailable,
+                format!(
+                    "nothing was done, because the database cannot be used: {why}; see to the disk of the data folder"
+                ),
+            ),
+            StoreError::Stopped => {
+                Self::new(Code::ShuttingDown, "the coordinator is stopping; try again when it is back")
+            }
+        }
+    }
+}
+
+/// What becomes of an operation once its transaction is committed, or is not.
+type Finish = Box<dyn FnOnce(Option<&StoreError>) + Send>;
+/// An operation: runs inside the transaction, and leaves what answers it.
+type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Ran + Send>;
+
+/// How an operation went inside the transaction.
+struct Ran {
+    verdict: Verdict,
+    finish: Finish,
+}
+
+enum Verdict {
+    Keep,
+    Undo,
+    /// The database is at fault: the whole transaction goes.
+    Broken(StoreError),
+}
+
+/// The open database.
+pub struct Store {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Opens or makes the database. After each commit and before the answers, `committed` is told on the
+    /// writer's thread what has changed; it must not wait.
+    ///
+    /// # Errors
+    /// Where the file is no database of ours, is newer than this program, or cannot be written.
+    pub fn open(path: &Path, committed: impl Fn(&[Committed]) + Send + 'static) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path)?;
+        connection.set_prepared_statement_cache_capacity(128);
+        connection.execute_batch(sql::WRITER)?;
+        migrate(&mut connection)?;
+        let (jobs, queue) = mpsc::channel(WAITING);
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_all(connection, queue, &committed))
+            .map_err(|error| StoreError::Storage(error.to_string()))?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            writer: Mutex::new(Some(writer)),
+            path: path.to_owned(),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Does an operation in the next transaction, and answers when that is on disk. The operation is undone
+    /// as a whole where it fails. It is done even when the caller has gone.
+    ///
+    /// # Errors
+    /// What the operation says, and [`StoreError`].
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let result = operation(tx);
+            let verdict = match &result {
+                Ok(_) => Verdict::Keep,
+                Err(error @ StoreError::Storage(_)) => Verdict::Broken(error.clone()),
+                Err(_) => Verdict::Undo,
+            };
+            let finish: Finish = Box::new(move |failed| {
+                // An error means that the caller has gone.
+                let _ = reply.send(match failed {
+                    Some(error) if result.is_ok() => Err(error.clone()),
+                    _ => result,
+                });
+            });
+            Ran { verdict, finish }
+        });
+        let jobs = locked(&self.jobs).clone().ok_or(StoreError::Stopped)?;
+        jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Storage("its transaction was given up".to_owned()))?
+    }
+
+    /// Reads what is committed, beside the writer.
+    ///
+    /// # Errors
+    /// What the reading says, and [`StoreError`].
+    pub fn read<T>(
+        &self,
+        reading: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = locked(&self.idle).pop();
+        let connection = idle.map_or_else(|| self.reader(), Ok)?;
+        let result = reading(&connection);
+        let mut idle = locked(&self.idle);
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        result
+    }
+
+    fn reader(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.execute_batch(sql::READER)?;
+        Ok(connection)
+    }
+
+    /// Takes no more operations, and returns when those taken are done.
+    pub fn close(&self) {
+        locked(&self.jobs).take();
+        if let Some(writer) = locked(&self.writer).take() {
+            // It ends by itself; a panic there has been told on stderr.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A lock whose holder panicked guards nothing that could be half done: each holder does one step.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let at: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    if at > sql::MIGRATIONS.len() {
+        return Err(StoreError::Storage(format!(
+            "it has schema {at}, and this program knows {}: use the newer program that wrote it",
+            sql::MIGRATIONS.len()
+        )));
+    }
+    for (number, migration) in sql::MIGRATIONS.iter().enumerate().skip(at) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(number + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The writer's thread: all that waits goes into one transaction; the answers go out after its commit.
+fn write_all(connection: Connection, mut queue: mpsc::Receiver<Job>, committed: &dyn Fn(&[Committed])) {
+    let mut group = Vec::new();
+    while let Some(first) = queue.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        write_group(&connection, &mut group, committed);
+    }
+    if let Err(error) = connection.close() {
+        tracing::warn!(error = %error.1, "the database did not close cleanly");
+    }
+}
+
+fn write_group(connection: &Connection, group: &mut Vec<Job>, committed: &dyn Fn(&[Committed])) {
+    let mut finishes = Vec::with_capacity(group.len());
+    let mut changes = Vec::new();
+    let outcome = begin(connection).and_then(|()| {
+        for job in group.drain(..) {
+            run(connection, job, &mut changes, &mut finishes)?;
+        }
+        execute(connection, "COMMIT")
+    });
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "a transaction was not committed");
+        // Some errors have rolled it back already.
+        if !connection.is_autocommit()
+            && let Err(again) = execute(connection, "ROLLBACK")
+        {
+            tracing::error!(error = %again, "and not rolled back");
+        }
+    } else {
+        committed(&changes);
+    }
+    // Jobs that were not run are dropped here, and with them their replies.
+    group.clear();
+    for finish in finishes {
+        finish(outcome.as_ref().err());
+    }
+}
+
+fn begin(connection: &Connection) -> Result<(), StoreError> {
+    execute(connection, "BEGIN IMMEDIATE")
+}
+
+fn execute(connection: &Connection, statement: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
+}
+
+fn run(
+    connection: &Connection,
+    job: Job,
+    changes: &mut Vec<Committed>,
+    finishes: &mut Vec<Finish>,
+) -> Result<(), StoreError> {
+    execute(connection, sql::SAVEPOINT)?;
+    let before = changes.len();
+    let Ran { verdict, finish } = job(&mut Tx::new(connection, changes));
+    finishes.push(finish);
+    match verdict {
+        Verdict::Keep => execute(connection, sql::RELEASE),
+        Verdict::Undo => {
+            changes.truncate(before);
+            connection.execute_batch(sql::UNDO)?;
+            Ok(())
+        }
+        Verdict::Broken(error) => Err(error),
+    }
+}

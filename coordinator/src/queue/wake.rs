@@ -1,0 +1,90 @@
+//! Who waits for what, and the bells that end the waiting. Rung after a commit, never before.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use protocol::{QueueName, TaskId};
+use tokio::sync::{Notify, mpsc};
+
+use super::{store::locked, transition::Stand, tx::Committed};
+
+/// Bells by what they are rung for.
+pub(crate) struct Wake {
+    ready: Mutex<HashMap<QueueName, Arc<Notify>>>,
+    ended: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    held: mpsc::UnboundedSender<QueueName>,
+    keys: Notify,
+}
+
+impl Wake {
+    /// No bells; and where the names of queues with held tasks come out.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<QueueName>) {
+        let (held, queues) = mpsc::unbounded_channel();
+        (Self { ready: Mutex::default(), ended: Mutex::default(), held, keys: Notify::new() }, queues)
+    }
+
+    /// Rung once for each task of the queue that comes to be ready: it wakes one waiter. A waiter that goes
+    /// after it was woken and before it looked passes it on (as tokio's [`Notify`] promises).
+    pub(crate) fn ready(&self, queue: &QueueName) -> Arc<Notify> {
+        locked(&self.ready).entry(queue.clone()).or_default().clone()
+    }
+
+    /// Rung when the task ends. Keep it until then.
+    pub(crate) fn ended(self: &Arc<Self>, task: &TaskId) -> EndBell {
+        let bell = locked(&self.ended).entry(task.clone()).or_default().clone();
+        EndBell { bell, task: task.clone(), wake: self.clone() }
+    }
+
+    /// Rung when an attempt with a virtual key is over.
+    pub(crate) const fn keys(&self) -> &Notify {
+        &self.keys
+    }
+
+    /// Says that the queue has held tasks.
+    pub(crate) fn hold(&self, queue: QueueName) {
+        // An error means that the program is stopping; the next start takes them up.
+        let _ = self.held.send(queue);
+    }
+
+    /// Rings for what was committed.
+    pub(crate) fn ring(&self, changes: &[Committed]) {
+        let mut held = HashSet::new();
+        for Committed { row, .. } in changes {
+            match row.stand {
+                Stand::Held => {
+                    held.insert(&row.queue);
+                }
+                Stand::Ready { .. } => self.ready(&row.queue).notify_one(),
+                Stand::Ended { .. } => {
+                    if let Some(bell) = locked(&self.ended).get(&row.id) {
+                        bell.notify_waiters();
+                    }
+                }
+                _ => {}
+            }
+            if row.agent && matches!(row.stand, Stand::Ended { .. } | Stand::Scheduled { .. }) {
+                self.keys.notify_one();
+            }
+        }
+        held.into_iter().cloned().for_each(|queue| self.hold(queue));
+    }
+}
+
+/// The bell of one task, kept by those who wait for its end.
+pub(crate) struct EndBell {
+    pub(crate) bell: Arc<Notify>,
+    task: TaskId,
+    wake: Arc<Wake>,
+}
+
+impl Drop for EndBell {
+    fn drop(&mut self) {
+        let mut bells = locked(&self.wake.ended);
+        // The map's and this one: nobody else waits.
+        if Arc::strong_count(&self.bell) <= 2 {
+            bells.remove(&self.task);
+        }
+    }
+}
