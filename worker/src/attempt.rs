@@ -123,7 +123,7 @@ impl Attempt<'_> {
         let ended = run::run(self.places, &launch, self.output, self.stopper).await;
         let ended = ended.map_err(|error| self.broken("the helper that starts programs", &error))?;
         let seen = self.output.take_seen();
-        let verdict = Verdict::of(ended, seen.failure.as_ref(), &seen.stdout.text(), self.timeout());
+        let verdict = Verdict::of(ended, seen.failure.as_ref(), self.timeout());
         Ok((verdict, seen))
     }
 

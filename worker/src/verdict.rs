@@ -1,6 +1,6 @@
 //! From how a run ended and what its output said to the outcome and its reason. Pure.
 
-use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use protocol::report::Outcome;
 
@@ -18,9 +18,9 @@ pub struct Verdict {
 }
 
 /// Words of the gateway's refusals, which the CLIs pass on in their errors.
-const REFUSALS: [(&str, u64, &str); 2] = [
-    ("budget_spent", 402, "the task's budget is spent: send it again with a larger one"),
-    ("key_revoked", 403, "the virtual key has expired or was revoked"),
+const REFUSALS: [(&str, &str); 2] = [
+    ("budget_spent", "the task's budget is spent: send it again with a larger one"),
+    ("key_revoked", "the virtual key has expired or was revoked"),
 ];
 
 impl Verdict {
@@ -57,41 +57,28 @@ impl Verdict {
         Self { outcome, reason: Some(reason), exit_code: None }
     }
 
-    /// A run's end. `log_end` is the end of all output, where an agent that gave up without a word of its own
-    /// may have left the gateway's.
+    /// A run's end.
     #[must_use]
-    pub fn of(ended: Ended, failure: Option<&Failure>, log_end: &str, timeout: Duration) -> Self {
+    pub fn of(ended: Ended, failure: Option<&Failure>, timeout: Duration) -> Self {
         let status = match ended {
             Ended::Stopped(why) => return Self::stopped(why, timeout),
             Ended::Exited(status) => status,
         };
-        let exit_code = exit_code(status);
-        let reason = match failure {
-            Some(failure) => Some(refusal(failure).unwrap_or_else(|| {
-                let message: String = failure.message.chars().take(1_000).collect();
-                format!("agent_failed: {message}")
-            })),
-            None if status.success() => None,
-            None => Some(refusal_in(log_end).unwrap_or_else(|| match status.signal() {
-                Some(signal) => format!("killed: signal {signal} ended the program"),
-                None => format!("exit_code: {}", exit_code.unwrap_or_default()),
-            })),
+        let exit_code = status.code().or(status.signal().map(|signal| 128 + signal));
+        let reason = match (failure, status.signal()) {
+            (Some(failure), _) => Some(agent_failed(failure)),
+            (None, Some(signal)) => Some(format!("killed: signal {signal} ended the program")),
+            (None, None) if status.success() => None,
+            (None, None) => Some(format!("exit_code: {}", exit_code.unwrap_or_default())),
         };
         let outcome = if reason.is_none() { Outcome::Succeeded } else { Outcome::Failed };
         Self { outcome, reason, exit_code }
     }
 }
 
-fn exit_code(status: ExitStatus) -> Option<i32> {
-    status.code().or(status.signal().map(|signal| 128 + signal))
-}
-
-fn refusal(failure: &Failure) -> Option<String> {
-    let by_status = REFUSALS.iter().find(|(_, status, _)| failure.status == Some(*status));
-    refusal_in(&failure.line).or_else(|| by_status.map(|(word, _, what)| format!("{word}: {what}")))
-}
-
-fn refusal_in(text: &str) -> Option<String> {
-    let found = REFUSALS.iter().find(|(word, ..)| text.contains(word));
-    found.map(|(word, _, what)| format!("{word}: {what}"))
+fn agent_failed(failure: &Failure) -> String {
+    match REFUSALS.iter().find(|(word, _)| failure.line.contains(word)) {
+        Some((word, what)) => format!("{word}: {what}"),
+        None => format!("agent_failed: {}", failure.message.chars().take(1_000).collect::<String>()),
+    }
 }

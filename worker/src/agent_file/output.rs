@@ -67,7 +67,8 @@ enum Emit {
     Usage(Usage),
     /// Something that the agent may get over: the first of these that is there.
     Error(Vec<Pointer>),
-    Failure(GaveUp),
+    /// The agent gave up, and why: the first of these that is there.
+    Failure(Vec<Pointer>),
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -93,16 +94,6 @@ struct ToolResult {
 struct Usage {
     input: Vec<Pointer>,
     output: Vec<Pointer>,
-}
-
-/// The agent gave up.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GaveUp {
-    /// Why: the first of these that is there.
-    message: Vec<Pointer>,
-    /// The HTTP status that the model's API answered with.
-    status: Option<Pointer>,
 }
 
 /// How standard output is understood.
@@ -132,8 +123,6 @@ pub struct Finding {
 pub struct Failure {
     /// In the CLI's words.
     pub message: String,
-    /// The HTTP status that the model's API answered with, where the CLI tells it.
-    pub status: Option<u64>,
     /// The whole line.
     pub line: String,
 }
@@ -194,10 +183,9 @@ impl Emit {
                 EventBody::Usage { input_tokens: sum(from, input), output_tokens: sum(from, output) }
             }
             Self::Error(message) => EventBody::Error { message: first(from, message, raw) },
-            Self::Failure(GaveUp { message, status }) => {
+            Self::Failure(message) => {
                 let message = first(from, message, raw);
-                let status = status.as_ref().and_then(|status| status.of(from)).and_then(Value::as_u64);
-                failure = Some(Failure { message: message.clone(), status, line: raw.to_owned() });
+                failure = Some(Failure { message: message.clone(), line: raw.to_owned() });
                 EventBody::Error { message }
             }
         };
