@@ -54,11 +54,13 @@ call() { # SECONDS PATH [CURL_OPTION...]: asks the coordinator; sets $status (00
 }
 
 refused() { # tells the answer that is no success, and ends
+    local error
+    error=$(field error) error=${error:-$body}
     case $status in
         000) die 5 "$url is not reachable: ${body%%$'\n'*}"$'\n''start it with: code-workers up (or name its address in COORDINATOR_URL)' ;;
-        401 | 403) die 6 "${body#error: }"$'\n''FORTRESS_API_KEY has to be the key that the coordinator runs with' ;;
-        4??) die 6 "${body#error: }" ;;
-        *) die 5 "${body#error: }" ;;
+        401 | 403) die 6 "$error"$'\n''FORTRESS_API_KEY has to be the key that the coordinator runs with' ;;
+        4??) die 6 "$error" ;;
+        *) die 5 "$error" ;;
     esac
 }
 

@@ -9,6 +9,7 @@ use protocol::{
     limits,
     submit::{Kind, NewTask},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     context::Context,
@@ -112,10 +113,13 @@ pub(crate) async fn run(context: &Context, command: Send) -> Result<Exit, Failur
         say(id.as_str())?;
         return Ok(Exit::Succeeded);
     }
+    // Listened for before anyone can read that there is something to interrupt.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be watched: {error}")))?;
     note(&format!("{id} is sent; what happens: code-workers logs -f {id}"));
     tokio::select! {
         ended = wait::until_ended(&client, &id) => tell(&ended.inspect_err(|_| go_on(&id))?),
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupt.recv() => {
             go_on(&id);
             Ok(Exit::NotFinished)
         }
