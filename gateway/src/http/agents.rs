@@ -158,24 +158,14 @@ async fn model(
         let ask = body.ask(&price);
         let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;
         let drop_usage = body.usage_is_ours;
-        let bounded = body.bounded(reservation.grant().output_tokens).map_err(|error| internal(&error));
-        match bounded {
-            Ok(bounded) => (bounded, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage })),
-            Err(refusal) => {
-                reservation.release();
-                return Err(refusal);
-            }
-        }
+        let body = body.bounded(reservation.grant().output_tokens).map_err(|error| internal(&error))?;
+        (body, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage }))
     };
-    match gateway.upstream(provider).request(Method::POST, &path, &headers, body) {
-        Ok(request) => exchange::start(gateway, Call { provider, request, paid }).await,
-        Err(error) => {
-            if let Some(paid) = paid {
-                paid.reservation.release();
-            }
-            Err(internal(&error))
-        }
-    }
+    let request = gateway
+        .upstream(provider)
+        .request(Method::POST, &path, &headers, body)
+        .map_err(|error| internal(&error))?;
+    exchange::start(gateway, Call { provider, request, paid }).await
 }
 
 async fn read(parts: Parts, body: axum::body::Body) -> Result<Bytes, Refusal> {

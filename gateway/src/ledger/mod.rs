@@ -246,13 +246,8 @@ impl Ledger {
         };
         let reservation =
             Reservation::new(Arc::clone(self), holder.task.to_string(), model.to_owned(), grant);
-        match written.await {
-            Ok(()) => Ok(reservation),
-            Err(why) => {
-                reservation.release();
-                Err(NoMoney::Storage(why))
-            }
-        }
+        written.await.map_err(NoMoney::Storage)?;
+        Ok(reservation)
     }
 
     /// Holds the money in the account and in those above it, or says which one refused, and whether it would

@@ -10,26 +10,41 @@ use crate::{
     tokens::Tokens,
 };
 
-/// A hold. It ends in [`Reservation::settle`] or [`Reservation::release`]; dropped before either, by a fault
-/// of ours, it is charged in full.
+/// A hold. It ends in [`Reservation::settle`] or [`Reservation::release`]. Dropped before either, it is given
+/// back where nothing was sent, and else, by a fault of ours, charged in full.
 #[derive(Debug)]
 pub struct Reservation {
     ledger: Arc<Ledger>,
     account: String,
     model: String,
     grant: Grant,
-    open: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was sent.
+    Unsent,
+    /// The model may be at work.
+    Sent,
+    /// Settled or released.
+    Over,
 }
 
 impl Reservation {
     pub(super) fn new(ledger: Arc<Ledger>, account: String, model: String, grant: Grant) -> Self {
-        Self { ledger, account, model, grant, open: true }
+        Self { ledger, account, model, grant, state: State::Unsent }
     }
 
     /// What was granted.
     #[must_use]
     pub fn grant(&self) -> Grant {
         self.grant
+    }
+
+    /// From now on the model may be at work.
+    pub fn sending(&mut self) {
+        self.state = State::Sent;
     }
 
     /// Makes the hold at least this large, if the budget affords it.
@@ -68,7 +83,7 @@ impl Reservation {
     }
 
     fn end(&mut self, amount: Usd, tokens: Tokens, reached_model: bool) {
-        self.open = false;
+        self.state = State::Over;
         let charge = Charge { amount, tokens, model: self.model.clone(), reached_model };
         let mut state = self.ledger.state();
         let mut rows = Vec::new();
@@ -87,10 +102,14 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.open {
-            let amount = self.grant.amount;
-            tracing::error!(account = %self.account, %amount, "a request ended unsettled: charging its hold");
-            self.end(amount, Tokens::default(), true);
+        match self.state {
+            State::Over => {}
+            State::Unsent => self.end(Usd::ZERO, Tokens::default(), false),
+            State::Sent => {
+                let amount = self.grant.amount;
+                tracing::error!(account = %self.account, %amount, "a request ended unsettled: charging its hold");
+                self.end(amount, Tokens::default(), true);
+            }
         }
     }
 }

@@ -8,27 +8,20 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::oneshot;
 
 use crate::{
-    Gateway,
-    http::BODY_BYTES,
-    ledger::Reservation,
-    meter::{Event, Meter},
-    prices::ModelPrice,
-    provider::Provider,
+    Gateway, http::BODY_BYTES, ledger::Reservation, meter::Meter, prices::ModelPrice, provider::Provider,
     refusal::Refusal,
-    sse::Events,
 };
+
+mod scrub;
+mod stream;
+mod tap;
 
 /// How long an answer whose client has gone is read on, to learn what it costs. After that it is dropped,
 /// and charged as if it had come to its bound.
 pub const DRAIN: Duration = Duration::from_secs(120);
-/// Chunks that wait for a slow client; after that the upstream is not read.
-const CHUNKS_AHEAD: usize = 4;
 /// Bytes of an upstream's error that are passed on.
 const ERROR_BYTES: usize = 256 * 1024;
 
@@ -84,7 +77,10 @@ fn tell(head: Head, answer: Result<Response, Refusal>) {
 }
 
 async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
-    let Call { provider, request, paid } = call;
+    let Call { provider, request, mut paid } = call;
+    if let Some(paid) = &mut paid {
+        paid.reservation.sending();
+    }
     let answer = tokio::select! {
         answer = gateway.client.request(request) => answer,
         () = gateway.cut.cancelled() => return end(paid, head, cut_short()),
@@ -113,10 +109,10 @@ async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
         return tell(head, refused(&gateway, provider, answer).await);
     }
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
-        stream(&gateway, provider, answer, paid, head).await;
-    } else {
-        whole(&gateway, provider, answer, paid, head).await;
+    let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    match paid {
+        Some(paid) if streams => stream::pass(&gateway, provider, answer, paid, head).await,
+        paid => whole(&gateway, provider, answer, paid, head).await,
     }
 }
 
@@ -160,131 +156,6 @@ async fn whole(
     *response.status_mut() = parts.status;
     *response.headers_mut() = upstream.headers_for_client(&parts.headers);
     tell(head, Ok(response));
-}
-
-/// An answer that streams: passed on as it comes, its usage read aside.
-async fn stream(
-    gateway: &Gateway,
-    provider: Provider,
-    answer: http::Response<Incoming>,
-    paid: Option<Paid>,
-    head: Head,
-) {
-    let (parts, mut body) = answer.into_parts();
-    let (client, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let to_client = futures_util::stream::poll_fn(move |context| chunks.poll_recv(context));
-    let mut response = Response::new(Body::from_stream(to_client));
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = gateway.upstream(provider).headers_for_client(&parts.headers);
-    tell(head, Ok(response));
-
-    let mut tap = Tap { paid, events: Events::default(), held_back: Vec::new() };
-    let mut gone: Option<Instant> = None;
-    let ended = loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = gateway.cut.cancelled() => break Err(std::io::Error::other("the gateway stops")),
-            () = client.closed(), if gone.is_none() => {
-                gone = Some(Instant::now() + DRAIN);
-                continue;
-            }
-            () = tokio::time::sleep_until(gone.unwrap_or_else(Instant::now)), if gone.is_some() => {
-                break Err(std::io::Error::other("the client has gone"));
-            }
-        };
-        let chunk = match frame {
-            None => break Ok(()),
-            Some(Err(error)) => break Err(std::io::Error::other(error)),
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-        };
-        let (pass, within_budget) = tap.read(&chunk);
-        if !pass.is_empty() && gone.is_none() && client.send(Ok(pass)).await.is_err() {
-            gone = Some(Instant::now() + DRAIN);
-        }
-        if !within_budget {
-            break Ok(());
-        }
-    };
-    let rest = tap.end();
-    if !rest.is_empty() {
-        drop(client.send(Ok(rest)).await);
-    }
-    if let Err(error) = ended {
-        tracing::warn!("a stream was cut: {error}");
-        // The client must see a cut, not an end.
-        drop(client.send(Err(error)).await);
-    }
-}
-
-/// Reads usage from the chunks of a stream.
-struct Tap {
-    paid: Option<Paid>,
-    events: Events,
-    /// The beginning of an event that may have to be dropped.
-    held_back: Vec<u8>,
-}
-
-impl Tap {
-    /// Reads a chunk. Returns what is to be passed on of it, and whether the stream may go on.
-    fn read(&mut self, chunk: &Bytes) -> (Bytes, bool) {
-        let drops = self.paid.as_ref().is_some_and(|paid| paid.drop_usage);
-        let mut pass = Vec::new();
-        let mut at = 0;
-        while at < chunk.len() {
-            let (read, event) = self.events.next(&chunk[at..]);
-            if drops {
-                self.held_back.extend_from_slice(&chunk[at..at + read]);
-            }
-            at += read;
-            let Some(data) = event else { continue };
-            let kind = self.paid.as_mut().map_or(Event::Answer, |paid| paid.meter.event(&data));
-            if drops {
-                let whole = std::mem::take(&mut self.held_back);
-                if kind == Event::Answer {
-                    pass.extend_from_slice(&whole);
-                }
-            }
-            if !self.affordable() {
-                let passed = if drops { Bytes::from(pass) } else { chunk.slice(..at) };
-                return (self.cut(&passed), false);
-            }
-        }
-        // Charged before the client can know that the answer is complete.
-        if self.paid.as_ref().is_some_and(|paid| paid.meter.is_final() && !paid.drop_usage) {
-            self.settle();
-        }
-        (if drops { pass.into() } else { chunk.clone() }, true)
-    }
-
-    /// Whether the answer is still within what is held for it, or what its account can add.
-    fn affordable(&mut self) -> bool {
-        let Some(paid) = &mut self.paid else { return true };
-        let cost = paid.meter.cost_so_far(&paid.price);
-        paid.reservation.grow(cost)
-    }
-
-    /// Ends a stream that has passed its budget: what it cost is charged, so its key is refused from now on.
-    fn cut(&mut self, passed: &[u8]) -> Bytes {
-        let Some(paid) = self.paid.take() else { return Bytes::copy_from_slice(passed) };
-        let error = paid.meter.budget_error();
-        let amount = paid.meter.cost_so_far(&paid.price).max(paid.reservation.grant().amount);
-        tracing::warn!(%amount, "a stream has passed its budget and is cut");
-        let tokens = paid.meter.tokens();
-        paid.reservation.settle(amount, tokens);
-        [passed, error.as_bytes()].concat().into()
-    }
-
-    fn settle(&mut self) {
-        if let Some(paid) = self.paid.take() {
-            paid.settle();
-        }
-    }
-
-    /// The stream has ended: charges it, and returns what was held back.
-    fn end(&mut self) -> Bytes {
-        self.settle();
-        std::mem::take(&mut self.held_back).into()
-    }
 }
 
 async fn refused(
