@@ -1,5 +1,7 @@
 //! The agent files that are shipped, against lines that the real CLIs wrote.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
 use std::path::{Path, PathBuf};
 
 use protocol::EventBody;

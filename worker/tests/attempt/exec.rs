@@ -1,0 +1,83 @@
+//! Tasks of kind `exec`.
+
+use protocol::{EventBody, report::Outcome};
+use worker::control::Stopper;
+
+use crate::place::Place;
+
+#[tokio::test]
+async fn a_program_runs_in_the_tree_as_the_agents_user_and_its_output_comes_back() {
+    let Some(place) = Place::new() else { return };
+    let script = "id -u; id -G; pwd; cat README.md; git branch --show-current; git rev-parse HEAD; echo oops >&2; exit 3";
+    let outcome = place.exec(&["bash", "-c", script]).await;
+    let made = &outcome.made;
+    assert_eq!(made.verdict.outcome, Outcome::Failed);
+    assert_eq!((made.verdict.exit_code, outcome.reason()), (Some(3), "exit_code: 3"));
+    let (uid, work) = (place.places.agent.uid, place.places.work.display());
+    let expected = format!("{uid}\n{uid}\n{work}\none\ncode-workers/task-1\n{}\n", place.base);
+    assert_eq!(made.message.as_deref(), Some(expected.as_str()));
+    assert!(outcome.log.contains("oops"));
+    assert_eq!(outcome.artifacts.len(), 1, "{:?}", outcome.artifacts);
+    let oops = EventBody::Output { stream: "stderr".into(), text: "oops".into() };
+    assert!(outcome.events.contains(&oops), "{:?}", outcome.events);
+    let stages: Vec<_> = made.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(stages, ["checkout", "agent", "commit"]);
+}
+
+#[tokio::test]
+async fn a_program_gets_no_key_and_nothing_of_the_workers_environment() {
+    let Some(place) = Place::new() else { return };
+    let outcome = place.exec(&["env"]).await;
+    let environment = outcome.made.message.unwrap();
+    assert!(!environment.contains("sk-cw-test"), "{environment}");
+    assert!(!environment.contains("CARGO"), "{environment}");
+    assert!(environment.contains("TERM=dumb"), "{environment}");
+}
+
+#[tokio::test]
+async fn the_arguments_come_through_as_they_are() {
+    let Some(place) = Place::new() else { return };
+    let odd = "it's \"x\" $HOME \\ `id` \n\t é 漢 --uid 0";
+    let outcome = place.exec(&["printf", "%s|", odd, ""]).await;
+    assert_eq!(outcome.made.message.unwrap(), format!("{odd}||"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_and_one_that_a_signal_ends_say_so() {
+    let Some(place) = Place::new() else { return };
+    let outcome = place.exec(&["no-such-program"]).await;
+    assert_eq!(outcome.made.verdict.exit_code, Some(127));
+    assert!(outcome.log.contains("cannot run no-such-program"), "{}", outcome.log);
+    let Some(place) = Place::new() else { return };
+    let outcome = place.exec(&["bash", "-c", "kill -SEGV $$"]).await;
+    assert_eq!(outcome.made.verdict.exit_code, Some(128 + 11));
+    assert!(outcome.reason().starts_with("killed: signal 11"), "{}", outcome.reason());
+}
+
+#[tokio::test]
+async fn a_base_that_the_mirror_lacks_is_named() {
+    let Some(place) = Place::new() else { return };
+    let mut task = place.assignment(place.exec_work(&["true"]), 60);
+    task.base_commit = "1".repeat(40);
+    let outcome = place.make_task(&task, &Stopper::new()).await;
+    assert_eq!(outcome.made.verdict.outcome, Outcome::Failed);
+    assert!(outcome.reason().starts_with("no_such_base: "), "{}", outcome.reason());
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_cut_and_counted() {
+    let Some(place) = Place::new() else { return };
+    let outcome =
+        place.exec(&["bash", "-c", "head -c 300000000 /dev/zero | tr '\\0' 'y' | fold -w 1000"]).await;
+    assert_eq!(outcome.made.verdict.outcome, Outcome::Succeeded, "{}", outcome.reason());
+    let sizes: usize = outcome
+        .events
+        .iter()
+        .map(|event| if let EventBody::Output { text, .. } = event { text.len() } else { 0 })
+        .sum();
+    assert!(sizes as u64 <= protocol::limits::TASK_OUTPUT_BYTES);
+    let Some(EventBody::Dropped { bytes }) = outcome.events.last() else { panic!("nothing was said") };
+    assert_eq!(sizes as u64 + bytes, 300_000_000);
+    assert!(outcome.log.len() as u64 <= worker::log::LOG_BYTES + 100);
+    assert!(outcome.log.ends_with("bytes of output are not in this log\n"));
+}
