@@ -4,18 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use tokio::process::Command;
-
 use crate::policy::SandboxId;
-use crate::runsc::Runsc;
 use crate::start::Files;
 use crate::{cgroup, leftovers};
 
-/// How long one call of runsc may take before we go on without it.
-const RUNSC_SECONDS: Duration = Duration::from_secs(20);
 /// How often, and how long apart, a cgroup is tried whose last process is still on its way out.
 const TRIES: u32 = 200;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
@@ -31,8 +25,8 @@ pub struct DestroyError {
 
 /// Ends what runs of the sandbox and removes all that it had, `folder` included. Idempotent: it can be called
 /// twice, on a sandbox that was never finished, and by a process that did not start it.
-pub async fn destroy(runsc: &Runsc, folder: &Path, id: &SandboxId) -> Result<(), DestroyError> {
-    end_processes(runsc, folder, id).await;
+pub async fn destroy(folder: &Path, id: &SandboxId) -> Result<(), DestroyError> {
+    end_processes(folder).await;
     let failed = |path: &Path| {
         let (id, path) = (id.clone(), path.to_owned());
         move |source| DestroyError { id, path, source }
@@ -48,33 +42,24 @@ pub async fn destroy(runsc: &Runsc, folder: &Path, id: &SandboxId) -> Result<(),
     remove(folder).map_err(failed(folder))
 }
 
-/// Ends everything that runs of the sandbox, first in runsc's own way.
-pub(crate) async fn end_processes(runsc: &Runsc, folder: &Path, id: &SandboxId) {
+/// Ends everything that runs of the sandbox. By force: `runsc delete --force` waits in vain for a sandbox whose
+/// `runsc run` still lives, and what it would clear away is in the folder anyway.
+pub(crate) async fn end_processes(folder: &Path) {
     let state = Files(folder).state();
-    let known = fs::read_dir(&state).is_ok_and(|mut entries| entries.next().is_some());
-    if known && let Err(error) = self::runsc(runsc, &state, ["delete", "--force", id.as_str()]).await {
-        tracing::debug!(sandbox = %id, %error, "runsc delete");
-    }
     let also = cgroup::processes(&cgroups(folder));
     // An error is a panic in there, and then what is left shows when its folders are removed.
     let _ = tokio::task::spawn_blocking(move || leftovers::end(&state, &also)).await;
 }
 
-/// Runs a subcommand of runsc on this sandbox.
-pub(crate) async fn runsc<const N: usize>(
-    runsc: &Runsc,
-    state: &Path,
-    arguments: [&str; N],
-) -> io::Result<Output> {
-    let child = Command::new(&runsc.program)
-        .args(runsc.arguments(state))
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .output();
-    tokio::time::timeout(RUNSC_SECONDS, child).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+/// Ends what runs and empties what it wrote, so that the same bundle can be started again.
+pub(crate) async fn start_over(folder: &Path) -> io::Result<()> {
+    end_processes(folder).await;
+    for folder in [Files(folder).state(), Files(folder).store()] {
+        for entry in fs::read_dir(folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn cgroups(folder: &Path) -> Vec<PathBuf> {

@@ -106,7 +106,7 @@ impl Runsc {
             Err(StartError::Runsc(reason)) => Err(reason),
             Err(error) => Err(error.to_string()),
         };
-        destroy(self, &folder, &policy.id).await.map_err(|error| error.to_string())?;
+        destroy(&folder, &policy.id).await.map_err(|error| error.to_string())?;
         outcome
     }
 }

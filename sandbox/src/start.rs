@@ -21,6 +21,9 @@ use crate::{cgroup, console, destroy, root_folder, spec};
 /// How long what a dead sandbox printed may take to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long `runsc kill` may take.
+const KILL_TIME: Duration = Duration::from_secs(20);
+
 /// The files in a sandbox's own folder; [`crate::destroy`] needs nothing else.
 pub(crate) struct Files<'a>(pub(crate) &'a Path);
 
@@ -118,7 +121,9 @@ pub async fn start(policy: &Policy, runsc: &Runsc, folder: &Path) -> Result<Sand
         // gVisor now and then dies at its start with SIGABRT or SIGSEGV; once more mends it.
         Attempt::Died(status) if matches!(code(status), 134 | 139) => {
             tracing::warn!(sandbox = %policy.id, %status, "runsc crashed at start, once more");
-            destroy::end_processes(runsc, folder, &policy.id).await;
+            destroy::start_over(folder)
+                .await
+                .map_err(|source| StartError::Prepare { folder: folder.to_owned(), source })?;
         }
         Attempt::Died(status) => return Err(StartError::Runsc(reason(folder, status))),
     }
@@ -264,8 +269,15 @@ impl Sandbox {
             Signal::Terminate => "TERM",
             Signal::Kill => "KILL",
         };
-        let state = Files(&self.folder).state();
-        let output = destroy::runsc(&self.runsc, &state, ["kill", self.id.as_str(), signal]).await?;
+        let kill = Command::new(&self.runsc.program)
+            .args(self.runsc.arguments(&Files(&self.folder).state()))
+            .args(["kill", self.id.as_str(), signal])
+            .env_clear()
+            .stdin(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(KILL_TIME, kill).await??;
         if output.status.success() {
             return Ok(());
         }

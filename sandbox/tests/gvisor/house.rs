@@ -4,7 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use rustix::fs::inotify;
 use sandbox::{
     Exit, HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, Runsc, Sandbox, SandboxId, User,
     Work, destroy, start,
@@ -64,6 +66,39 @@ impl House {
         HostPath::try_from(self.path(name)).unwrap()
     }
 
+    /// Ends when a file is there. Watches from now on. (gVisor closes a file on the host when it likes.)
+    pub(crate) fn appears(&self, name: &str) -> impl Future<Output = ()> + use<> {
+        let path = self.path(name);
+        let notify = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&notify, path.parent().unwrap(), inotify::WatchFlags::CREATE).unwrap();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // A thread of its own, for which a failing test does not wait.
+        std::thread::spawn(move || {
+            let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
+            let mut events = inotify::Reader::new(notify, &mut buffer);
+            while !path.exists() {
+                events.next().unwrap();
+            }
+            sender.send(())
+        });
+        async { tokio::time::timeout(Duration::from_secs(60), receiver).await.unwrap().unwrap() }
+    }
+
+    /// A program that does this first, in the sandbox's folder, and then what runsc does.
+    pub(crate) fn wrapper(&self, first: &str) -> PathBuf {
+        let path = self.path("wrapped-runsc");
+        fs::write(&path, format!("#!/bin/bash\n{first}\nexec runsc \"$@\"\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// The same runsc behind a wrapper.
+    pub(crate) fn wrapped_runsc(&self, first: &str) -> Runsc {
+        let mut runsc = serde_json::to_value(&self.runsc).unwrap();
+        runsc["program"] = self.wrapper(first).to_str().unwrap().into();
+        serde_json::from_value(runsc).unwrap()
+    }
+
     pub(crate) async fn start(&self, policy: &Policy) -> Sandbox {
         start(policy, &self.runsc, &self.path("sandbox")).await.unwrap()
     }
@@ -77,7 +112,7 @@ impl House {
         let mut sandbox = self.start(policy).await;
         let exit = sandbox.wait().await.unwrap();
         let console = fs::read_to_string(self.path("sandbox/console.log")).unwrap();
-        destroy(&self.runsc, &self.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&self.path("sandbox"), &policy.id).await.unwrap();
         Ran { exit, console }
     }
 }
@@ -89,6 +124,9 @@ pub(crate) fn inside(path: &str) -> InsidePath {
 fn uuid() -> String {
     fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
 }
+
+/// Runs what follows as the agent's user.
+pub(crate) const AS_AGENT: &str = "setpriv --reuid 1001 --regid 1001 --clear-groups";
 
 /// Each scenario becomes two tests: as root, and as a plain user.
 macro_rules! everywhere {
@@ -105,7 +143,7 @@ macro_rules! everywhere {
 
             #[test]
             fn as_a_plain_user() {
-                $crate::house::as_a_plain_user(concat!(stringify!($name), "::as_a_plain_user"), scenario);
+                $crate::house::as_a_plain_user(concat!(module_path!(), "::as_a_plain_user"), scenario);
             }
         }
     )*};
@@ -131,16 +169,20 @@ pub(crate) fn as_a_plain_user<F: Future<Output = ()>>(name: &str, scenario: impl
     let program = home.path().join("test");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::os::unix::fs::chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let status = Command::new("setpriv")
+    // The name of the test program is no part of a test's name.
+    let (_, name) = name.split_once("::").unwrap();
+    let output = Command::new("setpriv")
         .args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"])
         .arg(&program)
         .args(["--exact", name, "--nocapture"])
         .current_dir(home.path())
         .env("HOME", home.path())
         .env("TMPDIR", home.path())
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "failed as a plain user: {status}");
+    let told =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && told.contains(" 1 passed"), "as a plain user: {told}");
 }
 
 fn block_on<F: Future<Output = ()>>(scenario: impl Fn(House) -> F) {
