@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
 }
 
 fn shipped(name: &str) -> AgentFile {
-    load(&folder(), &name.parse().unwrap()).unwrap()
+    load(Path::new("/nonexistent"), &name.parse().unwrap()).unwrap()
 }
 
 /// What the lines of `tests/lines/AGENT-CASE.jsonl` stand for.
@@ -55,6 +55,14 @@ fn every_file_is_good_and_names_how_to_install_its_agent() {
 fn an_agent_that_is_not_there_is_answered_with_those_that_are() {
     let error = load(&folder(), &"nobody".parse().unwrap()).unwrap_err().to_string();
     assert!(error.contains("nobody") && error.contains("claude, codex, command, opencode"), "{error}");
+}
+
+#[test]
+fn a_file_of_the_users_own_stands_before_the_built_in_one() {
+    let own = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(folder().join("codex.toml")).unwrap();
+    std::fs::write(own.path().join("codex.toml"), text.replace("\"codex\"", "\"my-codex\"")).unwrap();
+    assert_eq!(load(own.path(), &"codex".parse().unwrap()).unwrap().program, "my-codex");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 /// Bytes that are kept free for events that are not the agent's.
 const RESERVE: u64 = 64 * 1024;
+/// Bytes that an event costs beside its own: the coordinator counts its lines, which bear numbers too.
+const NUMBERS: u64 = 80;
 
 /// The end that is written to.
 #[derive(Debug)]
@@ -88,7 +90,7 @@ impl Spool {
         line.push(b'\n');
         // A part of a line would shift all that come after it; a disk that is full is full for all of them.
         if self.file.write_all(&line).is_ok() {
-            self.bytes += line.len() as u64;
+            self.bytes += line.len() as u64 + NUMBERS;
             self.written += 1;
         }
     }
