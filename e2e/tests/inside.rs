@@ -42,12 +42,12 @@ fn an_agent_has_its_work_and_two_doors_and_nothing_else() {
         "homes": [],
         "root_home": "ENOENT",
         "write_usr": "EROFS",
-        "write_mirror": "EROFS",
         "coordinator_door": "no error",
         "gateway_door": "no error",
         "leaks": [],
         "keys_in_environment": [],
     });
+    assert!(["EROFS", "EACCES"].contains(&seen["write_mirror"].as_str().unwrap()), "{seen:#}");
     for (name, want) in wanted.as_object().unwrap() {
         assert_eq!(&seen[name], want, "{name} in {seen:#}");
     }

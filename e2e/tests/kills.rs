@@ -1,7 +1,7 @@
 //! Whatever is killed, the task ends, once, with its result or its reason.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use e2e::{Place, Process};
 
@@ -13,11 +13,11 @@ fn pids_of(place: &Place, program: &str) -> Vec<u32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| {
             let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            let command = read("cmdline");
-            let first = command.split(|b| *b == 0).next().unwrap_or_default();
-            let name = Path::new(std::str::from_utf8(first).unwrap_or_default()).file_name();
-            name.is_some_and(|name| name == program)
-                && read("environ").split(|b| *b == 0).any(|v| v == home.as_bytes())
+            let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
+            let executable = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let named = executable.ends_with(program) || command.starts_with(program);
+            let of_this_place = read("environ").split(|b| *b == 0).any(|v| v == home.as_bytes());
+            named && (of_this_place || command.contains(place.home().to_str().unwrap()))
         })
         .collect()
 }
@@ -38,7 +38,8 @@ fn with_a_running_task(seconds: u32) -> (Place, Process) {
     place.launch(&["sample"]);
     let script = format!("echo partial > partial.txt; echo begun; sleep {seconds}; echo ended");
     let send = ["send", "--wait", "--id", "long", "--exec", "sample", "--", "sh", "-c", &script];
-    let sent = place.start_cli(&send);
+    let mut sent = place.start_cli(&send);
+    sent.wait_for("is sent");
     let mut logs = place.start_cli(&["logs", "-f", "long"]);
     logs.wait_for("begun");
     (place, sent)
@@ -113,5 +114,5 @@ fn a_taken_port_is_told_and_ends_up() {
 
 fn is_keeper(pid: u32) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    command.split(|b| *b == 0).any(|argument| argument == b"keep")
+    command.split(|b| *b == 0).any(|argument| argument == b"--keep")
 }

@@ -78,7 +78,7 @@ fn agents_that_end_in_odd_ways() {
     assert_eq!(ran.code, 0, "{task:#}");
     let changed = patch(&place, "hooked");
     assert!(
-        changed.contains("+more") && !changed.contains("hook-ran"),
+        changed.contains("+more") && !changed.contains("b/hook-ran"),
         "no hook ran at the commit: {changed}"
     );
 
@@ -113,6 +113,7 @@ fn a_cancelled_agent_leaves_its_partial_work() {
         "sample",
         "echo more >> a.txt; echo begun; sleep 1000",
     ]);
+    sent.wait_for("is sent");
     place.start_cli(&["logs", "-f", "stop"]).wait_for("begun");
     place.cli(&["cancel", "stop"]).ok();
     assert_eq!(sent.wait(), 4, "{}", sent.told());
