@@ -22,7 +22,7 @@ everywhere! {
         let mut policy = house.policy(&format!(
             "ulimit -n; ulimit -c
              {AS_AGENT} perl -e 'my $n = 0; while (defined(my $p = fork)) {{ $p or exec \"sleep 100\"; $n++ }}
-               print \"$!\n\"; $n < 20 or print \"$n\n\"; kill 9, -1'
+               print \"$!\n\"; $n <= 20 or print \"$n\n\"; kill 9, -1'
              {AS_AGENT} perl -e '$SIG{{XFSZ}} = \"IGNORE\"; open F, \">/work/big\"; syswrite F, \"x\" x 1048576; syswrite F, \"x\" or print \"$!\n\"'"
         ));
         policy.limits.file_bytes = 1 << 20;
