@@ -14,7 +14,7 @@ pub mod meter;
 pub mod prices;
 pub mod provider;
 pub mod refusal;
-pub mod serve;
+pub mod sockets;
 pub mod sse;
 pub mod tokens;
 pub mod upstream;

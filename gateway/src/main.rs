@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use clap::Parser;
 use gateway::{
-    Gateway, config::Config, ledger::Ledger, prices::PriceList, provider::Provider, serve, upstream,
+    Gateway, config::Config, http, ledger::Ledger, prices::PriceList, provider::Provider, sockets, upstream,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
 use tokio::{
@@ -77,7 +77,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before the line that says it is ready: whoever waits for that may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    serve::private_folder(&config.run).with_context(|| config.run.display().to_string())?;
+    sockets::private_folder(&config.run).with_context(|| config.run.display().to_string())?;
     let tcp = TcpListener::bind(config.bind).await.with_context(|| {
         format!(
             "cannot listen on {}: set GATEWAY_BIND to another port of 127.0.0.1, or stop what has it",
@@ -86,7 +86,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     })?;
     let address = tcp.local_addr()?;
     let listen = async |path: &std::path::Path, mode| {
-        serve::unix(path, mode).await.with_context(|| format!("cannot listen on {}", path.display()))
+        sockets::unix(path, mode).await.with_context(|| format!("cannot listen on {}", path.display()))
     };
     let admin = listen(&config.admin_socket, 0o600).await?;
     // Open to all who reach it: its folder is private, and what it asks for is a key.
@@ -99,10 +99,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
             tracing::debug!("TCP_NODELAY: {error}");
         }
     });
-    doors.spawn(serve::agents(tcp, Arc::clone(&gateway), shutdown.clone()));
-    doors.spawn(serve::agents(socket, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(http::agents::run(tcp, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(http::agents::run(socket, Arc::clone(&gateway), shutdown.clone()));
     // The coordinator may mint and revoke until the last stream has ended.
-    let admin = tokio::spawn(serve::admin(admin, Arc::clone(&gateway), gateway.cut.clone()));
+    let admin = tokio::spawn(http::admin::run(admin, Arc::clone(&gateway), gateway.cut.clone()));
     doors.close();
     tracing::info!("listening on {address}");
 
@@ -129,7 +129,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
 fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
     if let Some(folder) = config.database.parent() {
-        serve::private_folder(folder).with_context(|| folder.display().to_string())?;
+        sockets::private_folder(folder).with_context(|| folder.display().to_string())?;
     }
     let base_urls = [
         (Provider::Anthropic, config.anthropic.base_url.as_str()),

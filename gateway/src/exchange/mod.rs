@@ -106,7 +106,8 @@ async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
         if let Some(paid) = paid {
             paid.reservation.release();
         }
-        return tell(head, refused(&gateway, provider, answer).await);
+        let refused = refused(&gateway, provider, answer, &mut head).await;
+        return tell(head, refused);
     }
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -124,6 +125,15 @@ fn end(paid: Option<Paid>, head: Head, refusal: Refusal) {
     tell(head, Err(refusal));
 }
 
+/// A whole body, or nothing where it breaks off, is too long, or is still not there when nobody waits for it.
+async fn collect(gateway: &Gateway, body: Incoming, limit: usize, head: &mut Head) -> Option<Bytes> {
+    tokio::select! {
+        body = Limited::new(body, limit).collect() => body.ok().map(http_body_util::Collected::to_bytes),
+        () = gateway.cut.cancelled() => None,
+        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => None,
+    }
+}
+
 /// An answer that is not a stream: read to its end, charged, and only then passed on.
 async fn whole(
     gateway: &Gateway,
@@ -134,18 +144,10 @@ async fn whole(
 ) {
     let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();
-    let body = tokio::select! {
-        body = Limited::new(body, BODY_BYTES).collect() => body,
-        () = gateway.cut.cancelled() => return end(paid, head, cut_short()),
-        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => {
-            return end(paid, head, cut_short());
-        }
-    };
-    let Ok(body) = body else {
+    let Some(body) = collect(gateway, body, BODY_BYTES, &mut head).await else {
         let sentence = format!("{} broke off in the middle of its answer", upstream.base_url);
         return end(paid, head, Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
     };
-    let body = body.to_bytes();
     if let Some(paid) = &mut paid {
         paid.meter.body(&body);
     }
@@ -162,6 +164,7 @@ async fn refused(
     gateway: &Gateway,
     provider: Provider,
     answer: http::Response<Incoming>,
+    head: &mut Head,
 ) -> Result<Response, Refusal> {
     let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();
@@ -178,10 +181,9 @@ async fn refused(
         ));
     }
     let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-    let body = Limited::new(body, ERROR_BYTES).collect().await;
-    match body {
-        Ok(body) if readable && !parts.status.is_redirection() => {
-            let mut response = Response::new(Body::from(upstream.scrub(&body.to_bytes())));
+    match collect(gateway, body, ERROR_BYTES, head).await {
+        Some(body) if readable && !parts.status.is_redirection() => {
+            let mut response = Response::new(Body::from(upstream.scrub(&body)));
             *response.status_mut() = parts.status;
             *response.headers_mut() = upstream.headers_for_client(&parts.headers);
             Ok(response)

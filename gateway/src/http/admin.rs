@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, State, rejection::JsonRejection},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::Listener,
 };
 use http::{StatusCode, header};
 use protocol::{
@@ -14,10 +15,24 @@ use protocol::{
     keys::{KeyUsage, MintKey, MintedKey},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::Gateway;
 
+/// Serves the coordinator until `shutdown`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn run<L>(listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) -> std::io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
 /// The routes of the admin door.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/keys", post(mint))

@@ -6,11 +6,13 @@ use axum::{
     Json, Router,
     extract::{FromRequest as _, Request, State},
     response::{IntoResponse, Response},
+    serve::Listener,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use jiff::Timestamp;
 use protocol::Secret;
+use tokio_util::sync::CancellationToken;
 
 use super::BODY_BYTES;
 use crate::{
@@ -23,8 +25,20 @@ use crate::{
     refusal::Refusal,
 };
 
+/// Serves agents until `shutdown`, then until their streams have ended.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn run<L>(listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) -> std::io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
 /// The routes of the agents' door.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+fn router(gateway: Arc<Gateway>) -> Router {
     Router::new().fallback(serve).layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES)).with_state(gateway)
 }
 

@@ -1,45 +1,12 @@
-//! Listening: over TCP for this machine, over unix sockets for the doors.
+//! The sockets that the doors listen on.
 
 use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::Path,
-    sync::Arc,
 };
 
-use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
-
-use crate::{Gateway, http};
-
-/// Serves agents until `shutdown`, then until their streams have ended.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn agents<L>(listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, http::agents::router(gateway))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-}
-
-/// Serves the coordinator until `shutdown`.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn admin<L>(listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, http::admin::router(gateway))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-}
 
 /// Makes a folder, and those above it, for this user alone.
 ///
