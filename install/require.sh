@@ -84,7 +84,7 @@ need_agent() {
     command -v npm >/dev/null || return 0 # is already named
     say "installing $package into $folder with npm"
     mkdir -p "$folder"
-    if npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error --ignore-scripts "$package" </dev/null; then
+    if npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error "$package" </dev/null; then
         printf '%s\n' "$package" >"$folder/.installed"
     else
         missing+=("$name: npm install --prefix $folder $package failed")

@@ -41,13 +41,14 @@ fn an_agent_has_its_work_and_two_doors_and_nothing_else() {
         "setuid": "EPERM",
         "homes": [],
         "root_home": "ENOENT",
-        "write_usr": "EROFS",
         "coordinator_door": "no error",
         "gateway_door": "no error",
         "leaks": [],
         "keys_in_environment": [],
     });
-    assert!(["EROFS", "EACCES"].contains(&seen["write_mirror"].as_str().unwrap()), "{seen:#}");
+    for write in ["write_usr", "write_mirror"] {
+        assert!(["EROFS", "EACCES"].contains(&seen[write].as_str().unwrap()), "{write} in {seen:#}");
+    }
     for (name, want) in wanted.as_object().unwrap() {
         assert_eq!(&seen[name], want, "{name} in {seen:#}");
     }

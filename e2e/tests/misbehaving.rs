@@ -160,7 +160,8 @@ fn a_full_budget_is_told_as_such() {
     let place = place();
     let ask = r#"curl -s -o out -w '%{http_code}' http://authproxy:4000/v1/messages -H "x-api-key: $VIRTUAL_KEY" -H 'anthropic-version: 2023-06-01' -d '{"model":"claude-sonnet-4-5","max_tokens":1000,"messages":[{"role":"user","content":"x"}]}'; cat out; exit 1"#;
     let (_, task) = send(&place, "poor", ask, &["--budget", "0.000001"]);
-    assert!(reason(&task).starts_with("budget_spent"), "{task:#}");
+    let log = task["result"]["log_tail"].as_str().unwrap();
+    assert!(log.starts_with("402") && log.contains("budget_spent"), "{task:#}");
     let (_, task) = send(&place, "rich", ask, &["--budget", "1"]);
     assert_ne!(task["usage"]["spent_usd"], "0.00", "{task:#}");
     assert_eq!(task["usage"]["requests"], 1, "{task:#}");

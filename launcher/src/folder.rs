@@ -62,11 +62,6 @@ impl SandboxFolder {
         self.0.join("config")
     }
 
-    /// The folder that is mounted for the agent files.
-    pub(crate) fn agent_files(&self) -> PathBuf {
-        self.0.join("agents")
-    }
-
     /// The folder that belongs to the sandbox room.
     pub(crate) fn sandbox(&self) -> PathBuf {
         self.0.join("sandbox")

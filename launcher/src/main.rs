@@ -1,6 +1,5 @@
 //! `code-workers-launcher`: keeps sandboxes waiting for a queue, and delivers what a dead one left.
 
-mod agent_files;
 mod deliver;
 mod finish;
 mod folder;

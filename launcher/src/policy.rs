@@ -60,7 +60,9 @@ fn read_only(config: &Config, folder: &SandboxFolder) -> anyhow::Result<Vec<Moun
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         mounts.push(mount(program, &format!("{BIN}/{name}"))?);
     }
-    mounts.push(mount(&folder.agent_files(), AGENT_FILES)?);
+    if let Some(files) = &config.agent_files {
+        mounts.push(mount(files, AGENT_FILES)?);
+    }
     for (host, inside) in [(folders.agents(), AGENT_PROGRAMS), (folders.mirror(&config.queue), MIRROR)] {
         if host.is_dir() {
             mounts.push(mount(&host, inside)?);

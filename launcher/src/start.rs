@@ -12,7 +12,6 @@ use protocol::worker::NewWorker;
 use sandbox::Runsc;
 use tokio::process::{Child, Command};
 
-use crate::agent_files;
 use crate::folder::{Plan, SandboxFolder, Watch, of_worker};
 use crate::policy::{policy, work_stores};
 use crate::settings::Config;
@@ -80,8 +79,6 @@ fn spawn(
         .mode(0o700)
         .create(&stores)
         .with_context(|| format!("cannot make {}", stores.display()))?;
-    agent_files::write(&folder.agent_files(), config.agent_files.as_deref())
-        .context("cannot lay out the agent files")?;
     let policy = policy(config, &worker.worker_id, folder)?;
     folder.write_plan(&Plan { policy, runsc: runsc.clone(), relay: config.relay.clone() })?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.keeper_log())?;
