@@ -202,7 +202,8 @@ fn unreachable(gateway: &Gateway, provider: Provider, error: &hyper_util::client
         why = source;
     }
     let base = &gateway.upstream(provider).base_url;
-    let sentence = format!("{base} cannot be reached: {why}");
+    let sentence =
+        format!("{base} cannot be reached: {why}: see that it is right, and that this machine is online");
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence)
 }
 

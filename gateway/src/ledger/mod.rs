@@ -23,10 +23,12 @@ use crate::{
     virtual_key::{KeyHash, KeyMaker},
 };
 
+mod answers;
 mod reservation;
 mod store;
 mod writer;
 
+pub use answers::{BadKey, Balance, Holder, NoMoney};
 pub use reservation::Reservation;
 pub use store::StoreError;
 use store::{KeyRow, Row, Store};
@@ -48,57 +50,6 @@ pub struct Ledger {
 struct State {
     accounts: HashMap<String, Account>,
     keys: HashMap<KeyHash, KeyRow>,
-}
-
-/// Who sent a request: a key that is valid now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// The task, which is also the account's name.
-    pub task: TaskId,
-    /// When the key ends.
-    pub expires_at: Timestamp,
-}
-
-/// Why a key does not open the door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadKey {
-    /// Nobody minted it.
-    Unknown,
-    /// Its time is over.
-    Expired,
-    /// Its lease is over.
-    Revoked,
-}
-
-/// Why there is no money for a request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoMoney {
-    /// The account's budget does not cover it.
-    #[error("{spent} USD of the {budget} USD are spent")]
-    Spent {
-        /// The budget of the account that refused.
-        budget: Usd,
-        /// What of it is gone.
-        spent: Usd,
-    },
-    /// The ledger cannot write.
-    #[error("the ledger cannot be written: {0}")]
-    Storage(String),
-}
-
-/// A key's own view of its account: the answer to `GET /v1/key`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Balance {
-    /// The task that pays.
-    pub task: TaskId,
-    /// What the task may spend, all attempts together.
-    pub budget_usd: Usd,
-    /// What is charged.
-    pub spent_usd: Usd,
-    /// What is held for requests under way.
-    pub held_usd: Usd,
-    /// When the key ends.
-    pub expires_at: Timestamp,
 }
 
 impl Ledger {
@@ -295,3 +246,6 @@ fn path(accounts: &HashMap<String, Account>, name: &str) -> Vec<String> {
     }
     path
 }
+
+#[cfg(test)]
+mod tests;

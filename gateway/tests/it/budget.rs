@@ -111,6 +111,17 @@ async fn an_answer_whose_client_has_gone_is_read_on_and_charged_as_it_was() {
 }
 
 #[tokio::test]
+async fn an_answer_is_charged_before_its_client_can_know_that_it_is_complete() {
+    let model = RawModel::start(vec![Piece::stream(), Piece::say([START, END].concat()), Piece::Hang]).await;
+    let house = House::before(&model.url);
+    let gateway = house.open().await;
+    let key = gateway.mint("t", "1.00").await;
+    let mut answer = gateway.ask(&key, 500, true).await;
+    assert_eq!(soon(answer.chunk()).await.unwrap().unwrap(), [START, END].concat());
+    assert_eq!(gateway.spent("t").await, WHOLE);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_before_the_answer_pays_for_it() {
     let permit = Arc::new(Semaphore::new(0));
     let body = r#"{"usage":{"input_tokens":1000,"output_tokens":100}}"#;
@@ -123,6 +134,10 @@ async fn a_client_that_goes_before_the_answer_pays_for_it() {
     soon(model.asked.recv()).await.unwrap();
     asking.abort();
     assert!(asking.await.unwrap_err().is_cancelled());
+    for _ in 0..20 {
+        // Other requests, so that the gateway has seen that one's client go.
+        gateway.spent("t").await;
+    }
     permit.add_permits(1);
     assert_eq!(gateway.settled(&key).await, WHOLE);
 }

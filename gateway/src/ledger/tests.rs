@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use protocol::{TaskId, Usd, keys::MintKey};
+
+use super::{Holder, Ledger, NoMoney};
+use crate::{
+    account::{Account, Ask},
+    prices::Rates,
+};
+
+const ASK: Ask = Ask {
+    input_bound: 0,
+    output_wanted: 1_000,
+    output_floor: 1_000,
+    rates: Rates { input: 0, cache_write_5m: 0, cache_write_1h: 0, cache_read: 0, output: 1_000_000 },
+};
+/// What `ASK` costs.
+const PRICE: Usd = Usd::from_nanos(1_000_000);
+
+async fn ledger() -> (Arc<Ledger>, Holder, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&folder.path().join("gateway.db")).unwrap();
+    let task: TaskId = "t".parse().unwrap();
+    let expires_at = jiff::Timestamp::MAX;
+    let queue = "q".parse().unwrap();
+    let budget_usd = "1.00".parse().unwrap();
+    let key = MintKey { task: task.clone(), attempt: 1, queue, budget_usd, expires_at };
+    ledger.mint(&key).await.unwrap();
+    (ledger, Holder { task, expires_at }, folder)
+}
+
+#[tokio::test]
+async fn an_account_above_refuses_too_and_is_charged_too() {
+    let (ledger, holder, _folder) = ledger().await;
+    let day = Account { budget: PRICE, ..Account::default() };
+    ledger.state().accounts.insert("day".to_owned(), day);
+    ledger.state().accounts.get_mut("t").unwrap().parent = Some("day".to_owned());
+    let reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+    reservation.settle(PRICE, crate::tokens::Tokens::default());
+    assert_eq!(ledger.state().accounts["day"].used.spent_usd, PRICE);
+    let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();
+    assert_eq!(refused, NoMoney::Spent { budget: PRICE, spent: PRICE });
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_dropped_is_given_back_unless_something_was_sent() {
+    let (ledger, holder, _folder) = ledger().await;
+    drop(ledger.reserve(&holder, "m", &ASK).await.unwrap());
+    let balance = ledger.balance(&holder);
+    assert_eq!((balance.held_usd, balance.spent_usd), (Usd::ZERO, Usd::ZERO));
+    let mut reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+    assert_eq!(ledger.balance(&holder).held_usd, PRICE);
+    reservation.sending();
+    drop(reservation);
+    let balance = ledger.balance(&holder);
+    assert_eq!((balance.held_usd, balance.spent_usd), (Usd::ZERO, PRICE));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_on_disk() {
+    let (ledger, holder, folder) = ledger().await;
+    let reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+    let path = folder.path().join("gateway.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let held = || other.query_row("SELECT held_nanos FROM account", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(held(), 1_000_000);
+    reservation.release();
+    ledger.flush().await;
+    assert_eq!(held(), 0);
+}
