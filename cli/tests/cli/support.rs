@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// Far over what anything takes, so that only a hang meets it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The owner's key in every test's home.
 pub(crate) const KEY: &str = r#"a-key\with"marks"#;
 
@@ -199,30 +199,33 @@ impl Up {
 
     /// Waits for a line with this text on either stream.
     pub(crate) async fn wait_for_line(&mut self, text: &str) -> String {
-        loop {
-            let line = self.line().await;
-            let line = line.unwrap_or_else(|| panic!("no {text:?} in {:#?}", self.said));
-            if line.contains(text) {
-                return line;
+        let wait = async {
+            while let Some(line) = self.line().await {
+                if line.contains(text) {
+                    return Some(line);
+                }
             }
-        }
+            None
+        };
+        let line = within(wait).await;
+        line.unwrap_or_else(|| panic!("no {text:?} in {:#?}", self.said))
     }
 
     /// Waits until `up` and all that it started have closed their output, which is their end.
     pub(crate) async fn wait_for_all_to_end(&mut self) -> ExitStatus {
-        while self.line().await.is_some() {}
-        within(self.child.wait()).await.unwrap()
+        within(async {
+            while self.line().await.is_some() {}
+            self.child.wait().await.unwrap()
+        })
+        .await
     }
 
     async fn line(&mut self) -> Option<String> {
-        let line = within(async {
-            tokio::select! {
-                Ok(Some(line)) = self.out.next_line() => Some(line),
-                Ok(Some(line)) = self.err.next_line() => Some(line),
-                else => None,
-            }
-        })
-        .await?;
+        let line = tokio::select! {
+            Ok(Some(line)) = self.out.next_line() => line,
+            Ok(Some(line)) = self.err.next_line() => line,
+            else => return None,
+        };
         self.said.push(line.clone());
         Some(line)
     }
