@@ -16,8 +16,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::EnvFilter;
 
-/// How long streams may go on after SIGTERM; systemd waits 90 s.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long streams may go on after SIGTERM. `code-workers up` waits 10 s before it kills, and what is cut
+/// is still to be charged.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// Turns budget-capped virtual keys into the real ones, and meters what they spend.
 #[derive(Parser)]

@@ -119,9 +119,7 @@ impl<'a> Request<'a> {
         let cap = OUTPUT_CAPS.iter().find(|(prefix, _)| self.model.starts_with(prefix));
         let default = cap.map_or(OUTPUT_DEFAULT, |(_, cap)| *cap);
         let mut rates = *price.at(input_bound);
-        if self.api.provider() == Provider::Anthropic && memchr::memmem::find(self.sent, b"\"1h\"").is_none()
-        {
-            // Nothing asks for the one-hour cache.
+        if self.api.provider() == Provider::Anthropic && !self.may_ask_for_the_long_cache() {
             rates.cache_write_1h = rates.cache_write_5m;
         }
         Ask {
@@ -130,6 +128,13 @@ impl<'a> Request<'a> {
             output_floor: OUTPUT_FLOOR + self.thinking_budget(),
             rates,
         }
+    }
+
+    /// Whether `"ttl": "1h"` may stand anywhere, in whatever way it is written.
+    fn may_ask_for_the_long_cache(&self) -> bool {
+        ["\"1h\"", "\\u0031", "\\u0068"]
+            .iter()
+            .any(|written| memchr::memmem::find(self.sent, written.as_bytes()).is_some())
     }
 
     /// Anthropic refuses a `max_tokens` that leaves no room beside the budget for thinking.

@@ -80,3 +80,21 @@ fn usage_is_asked_for_where_a_chat_client_did_not() {
     let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
     assert_eq!(rewritten(Api::Chat, asked), asked);
 }
+
+#[test]
+fn the_dearer_cache_is_reserved_for_where_it_may_be_asked_for() {
+    let price = crate::prices::ModelPrice::flat(crate::prices::Rates {
+        input: 100,
+        cache_write_5m: 125,
+        cache_write_1h: 200,
+        cache_read: 10,
+        output: 500,
+    });
+    let dearest = |sent: &'static str| {
+        let sent = Bytes::from_static(sent.as_bytes());
+        Request::read(Api::Messages, &sent).unwrap().ask(&price).rates.dearest_input()
+    };
+    assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral"}}"#), 125);
+    assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1h"}}"#), 200);
+    assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1\u0068"}}"#), 200);
+}
