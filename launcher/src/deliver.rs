@@ -56,3 +56,6 @@ async fn send(client: &LeasedClient, outbox: &Outbox, held: HeldReport) -> Resul
     report.artifacts = there;
     client.result(&report).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

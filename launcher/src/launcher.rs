@@ -1,31 +1,32 @@
 //! Keeps the pool full, tells what happens, and drains it at the end.
 
 use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use anyhow::Context;
 use protocol::WorkerId;
 use protocol::client::ClientError;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
 use sandbox::Runsc;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::finish::{self, finish, sweep};
-use crate::folder::{SandboxFolder, Watch};
+use crate::attend::{Happened, attend, start_when_reachable};
+use crate::finish::sweep;
 use crate::lines::{News, Order, Stopped};
 use crate::pool::{Decision, Pool};
-use crate::settings::{self, Config, Home, Wish};
-use crate::start::{Kept, NotKept, start};
+use crate::settings::{self, Config, Wish};
+use crate::signals::Signals;
+use crate::start::{Kept, NotKept};
 use crate::tell::{count, tell, tell_error};
 
 /// Refused by the coordinator: a wrong key, an unknown repository.
 const EXIT_REFUSED: u8 = 6;
-/// How often a coordinator that is away is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until told to stop; answers the exit code.
 pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
@@ -47,10 +48,7 @@ pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
 
 async fn launch(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
-    let scratch = config.home.folders.run.join(format!("probe-{}", std::process::id()));
-    let runsc = Runsc::probe(&config.runsc, &scratch).await;
-    let _ = std::fs::remove_dir_all(&scratch);
-    let runsc = runsc?;
+    let runsc = probe(&config).await?;
     for warning in runsc.warnings() {
         tell_error(&format!("warning: {warning}"));
     }
@@ -76,26 +74,19 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
     Ok(launcher.exit)
 }
 
+async fn probe(config: &Config) -> anyhow::Result<Runsc> {
+    let scratch = config.home.folders.run.join(format!("probe-{}", std::process::id()));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&scratch);
+    made.with_context(|| format!("cannot make {}", scratch.display()))?;
+    let runsc = Runsc::probe(&config.runsc, &scratch).await;
+    std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    Ok(runsc?)
+}
+
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals(Signal, Signal);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
     }
 }
 
@@ -126,17 +117,6 @@ enum State {
     Working,
     /// The sandbox is gone; the keeper delivers and clears away.
     Ended,
-}
-
-enum Happened {
-    Started(Box<Result<Kept, NotKept>>),
-    /// Draining began before it was made.
-    NotStarted,
-    /// The coordinator is away; it is asked again.
-    Unreachable(ClientError),
-    News(WorkerId, News),
-    /// The keeper is gone, and with it all of its sandbox, or else why not.
-    KeeperGone(WorkerId, Result<(), String>),
 }
 
 impl Launcher {
@@ -277,7 +257,7 @@ impl Launcher {
         if !self.pool.is_draining() {
             self.drain().await;
             if working > 0 {
-                tell(&format!("{} still: a second signal ends it", count(working, "task runs", "tasks run")));
+                tell(&format!("{} on: a second signal ends it", count(working, "task goes", "tasks go")));
             }
             return false;
         }
@@ -317,62 +297,5 @@ impl Launcher {
         if let Err(error) = orders.write_all(format!("{line}\n").as_bytes()).await {
             tracing::debug!(%worker, %error, "cannot give an order");
         }
-    }
-}
-
-async fn start_when_reachable(
-    config: &Config,
-    runsc: &Runsc,
-    sender: &mpsc::Sender<Happened>,
-) -> Result<Kept, NotKept> {
-    loop {
-        match start(config, runsc).await {
-            Err(NotKept::Unreachable(error)) => {
-                let _ = sender.send(Happened::Unreachable(error)).await;
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            kept => return kept,
-        }
-    }
-}
-
-/// Passes on what a keeper says, and does its work when it dies.
-async fn attend(
-    worker: WorkerId,
-    folder: SandboxFolder,
-    mut keeper: Child,
-    watch: Watch,
-    home: Home,
-    sender: mpsc::Sender<Happened>,
-) {
-    let mut watch = Some(watch);
-    if let Some(out) = keeper.stdout.take() {
-        let mut lines = BufReader::new(out).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            // Its first word: it watches for itself.
-            watch = None;
-            if let Ok(news) = serde_json::from_str(&line) {
-                let _ = sender.send(Happened::News(worker.clone(), news)).await;
-            }
-        }
-    }
-    let status = keeper.wait().await;
-    drop(watch);
-    let left = match status {
-        Ok(status) if status.success() => Ok(()),
-        _ => clear_away(&folder, &home).await,
-    };
-    let _ = sender.send(Happened::KeeperGone(worker, left)).await;
-}
-
-async fn clear_away(folder: &SandboxFolder, home: &Home) -> Result<(), String> {
-    let log = std::fs::read_to_string(folder.keeper_log()).unwrap_or_default();
-    let said = log.lines().last().unwrap_or("it said nothing").to_owned();
-    match folder.take_over() {
-        Ok(Some(_watch)) => {
-            finish(folder, home, &finish::nobody_knows()).await.map_err(|error| format!("{error} ({said})"))
-        }
-        // Somebody else clears it away, or it is gone.
-        _ => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! `code-workers-launcher`: keeps sandboxes waiting for a queue, and delivers what a dead one left.
 
+mod attend;
 mod deliver;
 mod finish;
 mod folder;
@@ -11,6 +12,7 @@ mod policy;
 mod pool;
 mod relays;
 mod settings;
+mod signals;
 mod start;
 mod step;
 mod tell;

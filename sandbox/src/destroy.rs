@@ -16,11 +16,11 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Something of a sandbox is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot remove {path}, which is left of the sandbox {id}: {source}; remove it by hand")]
+#[error("cannot remove {path}, which is left of the sandbox {id}: {why}; remove it by hand")]
 pub struct DestroyError {
     id: SandboxId,
     path: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 /// Ends what runs of the sandbox and removes all that it had, `folder` included. Idempotent: it can be called
@@ -29,7 +29,7 @@ pub async fn destroy(folder: &Path, id: &SandboxId) -> Result<(), DestroyError> 
     end_processes(folder).await;
     let failed = |path: &Path| {
         let (id, path) = (id.clone(), path.to_owned());
-        move |source| DestroyError { id, path, source }
+        move |why| DestroyError { id, path, why }
     };
     let files = Files(folder);
     remove_cgroups(&cgroups(folder)).await.map_err(failed(&files.cgroups()))?;

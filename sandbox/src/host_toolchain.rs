@@ -20,10 +20,10 @@ pub struct HostToolchain {
 
 /// The host's folders could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot look at {path} to build a sandbox's root from the host's toolchain: {source}")]
+#[error("cannot look at {path} to build a sandbox's root from the host's toolchain: {why}")]
 pub struct ToolchainError {
     path: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 /// Folders that are links into `/usr` on a merged host and folders of their own on an older one.
@@ -60,10 +60,10 @@ impl HostToolchain {
     pub fn of_this_host() -> Result<Self, ToolchainError> {
         let mut found = Self::default();
         for path in ["/usr"].into_iter().chain(USR_ALIASES).chain(ETC) {
-            found.take(Path::new(path)).map_err(|source| ToolchainError { path: path.into(), source })?;
+            found.take(Path::new(path)).map_err(|why| ToolchainError { path: path.into(), why })?;
         }
         let etc = Path::new("/etc");
-        found.take_runtimes(etc).map_err(|source| ToolchainError { path: etc.into(), source })?;
+        found.take_runtimes(etc).map_err(|why| ToolchainError { path: etc.into(), why })?;
         Ok(found)
     }
 

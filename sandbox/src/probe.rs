@@ -1,6 +1,5 @@
 //! Asks the binary on this machine what it can do, and starts one sandbox to be sure.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,12 +20,12 @@ const REMEDY: &str = "on Debian 12 `apt-get install runsc/bookworm-backports`, o
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// There is no such program, or it is not one.
-    #[error("cannot run {program}: {source}; gVisor's runsc must be installed: {REMEDY}")]
+    #[error("cannot run {program}: {why}; gVisor's runsc must be installed: {REMEDY}")]
     Missing {
         /// What was looked for.
         program: PathBuf,
         /// Why it cannot be run.
-        source: io::Error,
+        why: io::Error,
     },
     /// It is not a runsc that this program knows how to use.
     #[error("{program} is no runsc that can be used: {reason}; install another: {REMEDY}")]
@@ -112,7 +111,7 @@ impl Runsc {
 }
 
 async fn ask(program: &Path, question: &str) -> Result<String, ProbeError> {
-    let missing = |source| ProbeError::Missing { program: program.into(), source };
+    let missing = |why| ProbeError::Missing { program: program.into(), why };
     let output = Command::new(program).arg(question).stdin(Stdio::null()).output().await.map_err(missing)?;
     // `runsc flags` writes to stderr.
     Ok([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())
@@ -157,7 +156,6 @@ fn work_store(flags: &str) -> WorkStore {
 /// The smallest sandbox that uses everything that the others do.
 fn trial(scratch: &Path) -> Result<Policy, ProbeError> {
     let id = format!("trial-{}", std::process::id());
-    let _ = fs::create_dir_all(scratch);
     Ok(Policy {
         id: SandboxId::try_from(id)?,
         root: Root::HostToolchain(HostToolchain::of_this_host()?),

@@ -154,3 +154,6 @@ fn linux() -> Linux {
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,23 +82,23 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The bundle could not be written.
-    #[error("cannot prepare the sandbox in {folder}: {source}")]
+    #[error("cannot prepare the sandbox in {folder}: {why}")]
     Prepare {
         /// The sandbox's folder.
         folder: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// The cgroup could not be made.
     #[error("cannot limit the sandbox's memory and CPU: {0}")]
     Cgroup(io::Error),
     /// The binary could not be executed.
-    #[error("cannot run {program}: {source}")]
+    #[error("cannot run {program}: {why}")]
     Spawn {
         /// What was to be run.
         program: PathBuf,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
     /// runsc ran and gave up.
     #[error("runsc could not start the sandbox: {0}")]
@@ -108,8 +108,7 @@ pub enum StartError {
 /// Starts a sandbox in `folder`, which must not be there yet and afterwards belongs to the sandbox. Answers when
 /// runsc has made it; what it prints goes to `console.log` in there, at most 1 MiB of it.
 pub async fn start(policy: &Policy, runsc: &Runsc, folder: &Path) -> Result<Sandbox, StartError> {
-    prepare(policy, runsc, folder)
-        .map_err(|source| StartError::Prepare { folder: folder.to_owned(), source })?;
+    prepare(policy, runsc, folder).map_err(|why| StartError::Prepare { folder: folder.to_owned(), why })?;
     let cgroups = match &runsc.memory {
         MemoryLimit::Cgroup(cgroups) => {
             cgroups.make(&policy.id, &policy.limits).map_err(StartError::Cgroup)?
@@ -123,7 +122,7 @@ pub async fn start(policy: &Policy, runsc: &Runsc, folder: &Path) -> Result<Sand
             tracing::warn!(sandbox = %policy.id, %status, "runsc crashed at start, once more");
             destroy::start_over(folder)
                 .await
-                .map_err(|source| StartError::Prepare { folder: folder.to_owned(), source })?;
+                .map_err(|why| StartError::Prepare { folder: folder.to_owned(), why })?;
         }
         Attempt::Died(status) => return Err(StartError::Runsc(reason(folder, status))),
     }
@@ -161,7 +160,7 @@ async fn attempt(
     folder: &Path,
     cgroups: &[PathBuf],
 ) -> Result<Attempt, StartError> {
-    let failed = |source| StartError::Prepare { folder: folder.to_owned(), source };
+    let failed = |why| StartError::Prepare { folder: folder.to_owned(), why };
     let files = Files(folder);
     let pid = pid_pipe(&files.pid()).map_err(failed)?;
     let (reader, writer) = io::pipe().map_err(failed)?;
@@ -177,7 +176,7 @@ async fn attempt(
         .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer)
         .spawn()
-        .map_err(|source| StartError::Spawn { program: program.into(), source })?;
+        .map_err(|why| StartError::Spawn { program: program.into(), why })?;
     let target = files.console();
     let console = tokio::spawn(async move { console::keep(reader, &target).await });
     tokio::select! {
