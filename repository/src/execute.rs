@@ -4,8 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::limits::{MAX_FILE_BYTES, MAX_MEMORY_BYTES};
 use crate::{Answer, RepositoryError, Request, apply, bundle, mirror, resolve};
@@ -19,8 +18,6 @@ pub fn execute(request: &Request) -> Answer {
 }
 
 fn try_execute(request: &Request) -> Result<Answer, RepositoryError> {
-    // Whatever the caller's is: others read mirrors.
-    umask(Mode::from_raw_mode(0o022));
     let scratch = tempfile::Builder::new()
         .prefix("code-workers-repository-")
         .tempdir()

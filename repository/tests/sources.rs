@@ -100,6 +100,8 @@ async fn a_mirror_follows_its_source_and_forgets_nothing() {
         "main~1",
         "main^",
         "@{-1}",
+        "main@{0}",
+        "a..b",
         ":/first",
         "a b",
         "",
@@ -140,6 +142,10 @@ async fn others_can_read_a_mirror_and_nobody_else_can_write() {
     let base = place.mirrored().await;
     let task = task("task-1");
     helper().import(&place.worked(&task, &base), &task, &base, &place.mirror).await.unwrap();
+    // From a hundred objects on git keeps what it fetches in a pack.
+    for number in 0..150 {
+        fs::write(place.source.join(format!("file-{number}")), format!("{number}\n")).unwrap();
+    }
     place.commit(&place.source, "a", "later\n");
     place.mirrored().await;
     let mut seen = 0;
