@@ -10,7 +10,10 @@ use protocol::{
     limits,
 };
 use repository::Helper;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,6 +31,8 @@ use crate::{
 
 /// How often the reaper looks.
 const REAP: Duration = Duration::from_millis(500);
+/// How often artifacts are looked for that are not in their final place.
+const PLACE: Duration = Duration::from_secs(60);
 /// How long requests that are under way may take once the program is to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
@@ -160,28 +165,35 @@ impl Coordinator {
 
     /// The reaper, and what else time brings.
     async fn keep_time(self: Arc<Self>) {
+        let mut reap = interval(REAP);
+        let mut place = interval(PLACE);
+        reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        place.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = reap.tick() => {
+                    if let Err(error) = self.queue.reap(self.clock.now()).await {
+                        tracing::error!(%error, "the reaper waits for the database");
+                    }
+                }
+                _ = place.tick() => self.place_all().await,
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn place_all(&self) {
         match self.queue.unplaced() {
             Ok(tasks) => {
                 for task in tasks {
                     self.place_artifacts(task).await;
                 }
             }
-            Err(error) => tracing::error!(%error, "artifacts were not looked after"),
-        }
-        let mut ticks = tokio::time::interval(REAP);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.stop.cancelled() => return,
-            }
-            if let Err(error) = self.queue.reap(self.clock.now()).await {
-                tracing::error!(%error, "the reaper waits for the database");
-            }
+            Err(error) => tracing::error!(%error, "artifacts wait for the database"),
         }
     }
 
-    /// Moves an ended task's artifacts to their final place. What fails is done at the next start.
+    /// Moves an ended task's artifacts to their final place. What fails is tried again later.
     pub(crate) async fn place_artifacts(&self, id: TaskId) {
         let (queue, artifacts, task) = (self.queue.clone(), self.artifacts.clone(), id.clone());
         let placed = tokio::task::spawn_blocking(move || {

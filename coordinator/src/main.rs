@@ -17,7 +17,10 @@ fn main() -> ExitCode {
     let mut file = None;
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
-            Some("--config") => file = arguments.next(),
+            Some("--config") => match arguments.next() {
+                Some(path) => file = Some(path),
+                None => return complain(USAGE, 2),
+            },
             Some("--version") => {
                 return say(&format!("code-workers-coordinator {}\n", env!("CARGO_PKG_VERSION")), 0);
             }

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use protocol::{QueueName, TaskId, TaskState, folders::Folders};
@@ -21,6 +22,9 @@ use crate::{
 const RESULT: &str = "code-workers/";
 /// The artifact that holds a result's branch.
 const BUNDLE: &str = "bundle";
+
+/// The pause after the database failed.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Pins the bases of held tasks.
 #[derive(Clone)]
@@ -106,7 +110,11 @@ impl Source {
             match self.serve_once(queue).await {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => tracing::error!(%queue, %error, "held tasks wait for the database"),
+                Err(error) => {
+                    tracing::error!(%queue, %error, "held tasks wait for the database");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
             }
             let mut running = locked(running);
             if running.insert(queue.clone(), false) != Some(true) {

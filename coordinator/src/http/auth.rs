@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::Failure;
-use crate::Coordinator;
+use crate::{Coordinator, queue::worker_has_ended};
 
 /// Longest request id that is echoed.
 const REQUEST_ID_CHARS: usize = 128;
@@ -78,10 +78,7 @@ fn known_worker(coordinator: &Coordinator, headers: &HeaderMap) -> Result<Worker
     let id = coordinator.queue.tokens().worker(key).ok_or_else(|| {
         Failure::new(Code::WrongKey, "this is no worker's token; this door takes no other key")
     })?;
-    let queue = coordinator
-        .queue
-        .queue_of(&id)?
-        .ok_or_else(|| Failure::new(Code::WrongKey, format!("worker {id} has ended; register a new one")))?;
+    let queue = coordinator.queue.queue_of(&id)?.ok_or_else(|| worker_has_ended(&id))?;
     match headers.get(headers::PROTOCOL).map(|value| value.to_str().ok().and_then(|text| text.parse().ok())) {
         None | Some(Some(limits::PROTOCOL_VERSION)) => Ok(Worker { id, queue }),
         Some(_) => Err(Failure::new(

@@ -10,7 +10,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use protocol::{
-    Code, Problem, QueueName, TaskId, TaskState,
+    Code, Problem, QueueName, TaskId,
     keys::MintKey,
     lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Started},
     limits,
@@ -153,11 +153,10 @@ pub(super) async fn result(
             usage = coordinator.keys.revoke(&id, claim.attempt).await;
         }
     }
-    let artifacts = report.artifacts.clone();
     let reported = Reported { id: id.clone(), claim, report, usage };
     let accepted = coordinator.queue.finish(reported, coordinator.clock.now()).await?;
     tracing::info!(task = %id, attempt = claim.attempt, state = %accepted.state, "result");
-    if accepted.state.is_terminal() && !(artifacts.is_empty() && accepted.state == TaskState::Succeeded) {
+    if accepted.state.is_terminal() && coordinator.folders.artifacts(&id).exists() {
         coordinator.place_artifacts(id).await;
     }
     Ok(JsonBody(accepted))

@@ -8,13 +8,14 @@ use protocol::{
     task::Artifact,
     worker::WorkerEnd,
 };
+use rusqlite::types::ValueRef;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Queue, sql,
     store::StoreError,
     transition::{Command, Row},
-    tx::{Tx, row, text_value},
+    tx::{Tx, json, row, text_value},
 };
 use crate::tokens::Claim;
 
@@ -176,8 +177,15 @@ fn require_upload(tx: &Tx<'_>, task: &Row, artifact: &Artifact) -> Result<(), St
 
 /// Writes down what an attempt's key has used, and that there is nothing left to ask.
 pub(super) fn settle(tx: &Tx<'_>, task: i64, attempt: u32, usage: &KeyUsage) -> Result<(), StoreError> {
-    let usage = serde_json::to_string(usage).map_err(|error| StoreError::Storage(error.to_string()))?;
-    tx.execute(sql::SET_USAGE, (task, usage))?;
+    let known = tx.one(sql::USAGE, [task], |row| match row.get_ref(0)? {
+        ValueRef::Null => Ok(None),
+        _ => json::<KeyUsage>(row, 0).map(Some),
+    })?;
+    // The ledger only grows; an answer that came late says less.
+    if known.flatten().is_none_or(|known| known.requests <= usage.requests) {
+        let usage = serde_json::to_string(usage).map_err(|error| StoreError::Storage(error.to_string()))?;
+        tx.execute(sql::SET_USAGE, (task, usage))?;
+    }
     tx.execute(sql::FORGET_KEY, (task, attempt))?;
     Ok(())
 }

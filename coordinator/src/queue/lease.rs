@@ -108,6 +108,11 @@ impl Queue {
                 if let Some(standing) = tx.one(sql::ROW_OF_REQUEST, again, row)? {
                     return with_body(tx, standing).map(Some);
                 }
+                // Its sandbox may have died while it waited.
+                let ended = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(1);
+                if tx.one(sql::WORKER, [request.worker.as_str()], ended)? != Some(None) {
+                    return Err(worker_has_ended(&request.worker).into());
+                }
                 let next = (request.queue.as_str(), now.as_millisecond());
                 let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else { return Ok(None) };
                 let command = Command::Lease { worker: request.worker, request: request.request };
@@ -225,6 +230,11 @@ impl Queue {
             format!("this worker's token is for queue {queue}, and task {id} is in another"),
         ))
     }
+}
+
+/// The problem of a worker whose token opens nothing any more.
+pub(crate) fn worker_has_ended(worker: &WorkerId) -> Problem {
+    Problem::new(Code::WrongKey, format!("worker {worker} has ended; register a new one"))
 }
 
 fn with_body(tx: &Tx<'_>, row: Row) -> Result<(Row, Work, String), StoreError> {

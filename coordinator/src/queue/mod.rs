@@ -26,6 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use finish::Reported;
 pub use lease::LeaseRequest;
+pub(crate) use lease::worker_has_ended;
 pub use registry::Registered;
 pub(crate) use store::locked;
 pub use store::{Store, StoreError};

@@ -34,6 +34,8 @@ fn end_overdue(tx: &mut Tx<'_>, overdue: &[(TaskId, Command)], now: Timestamp) -
                 changed += 1;
             }
             Err(StoreError::Refused(_)) => {}
+            // One damaged task must not keep the others from their time.
+            Err(StoreError::Damaged(why)) => tracing::error!(task = %task.id, why, "a task is passed over"),
             Err(error) => return Err(error),
         }
     }

@@ -97,6 +97,7 @@ pub(super) const KEYS_OF_ENDED: &str = "SELECT tasks.id, keys.attempt FROM keys 
     JOIN tasks ON tasks.n = keys.task WHERE NOT (tasks.state = 'running' AND tasks.attempt = keys.attempt) \
     LIMIT 1000";
 pub(super) const FORGET_KEY: &str = "DELETE FROM keys WHERE task = ?1 AND attempt = ?2";
+pub(super) const USAGE: &str = "SELECT usage FROM tasks WHERE n = ?1";
 pub(super) const SET_USAGE: &str = "UPDATE tasks SET usage = ?2 WHERE n = ?1";
 
 pub(super) const REPO: &str = "SELECT name, source, shown, created_at FROM repos WHERE name = ?1";

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The disk, or SQLite, does.
     #[error("the database cannot be used: {0}")]
     Storage(String),
+    /// A row does not hold what this program writes; the rest of the database can be used.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The writer has stopped.
     #[error("the coordinator is stopping")]
     Stopped,
@@ -38,7 +41,12 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Storage(error.to_string())
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                Self::Damaged(error.to_string())
+            }
+            other => Self::Storage(other.to_string()),
+        }
     }
 }
 
@@ -57,6 +65,10 @@ impl From<StoreError> for Problem {
                 format!(
                     "nothing was done, because the database cannot be used: {why}; see to the disk of the data folder"
                 ),
+            ),
+            StoreError::Damaged(why) => Self::new(
+                Code::Internal,
+                format!("nothing was done, because the database is damaged: {why}; restore it from a copy"),
             ),
             StoreError::Stopped => {
                 Self::new(Code::ShuttingDown, "the coordinator is stopping; try again when it is back")
@@ -169,6 +181,12 @@ impl Store {
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.execute_batch(sql::READER)?;
         Ok(connection)
+    }
+
+    /// How many operations wait for the writer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        locked(&self.jobs).as_ref().map_or(0, |jobs| jobs.max_capacity() - jobs.capacity())
     }
 
     /// Takes no more operations, and returns when those taken are done.

@@ -355,3 +355,6 @@ fn backoff(task: &Row) -> Duration {
 pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait).ok().and_then(|wait| time.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,7 @@ impl<'a> Tx<'a> {
         if changed == 1 {
             return Ok(());
         }
-        Err(StoreError::Storage(format!("task {} is not as it was read a moment ago", from.id)))
+        Err(StoreError::Damaged(format!("task {} is not as it was read a moment ago", from.id)))
     }
 
     fn event(&self, task: &Row, now: Timestamp) -> Result<u64, StoreError> {

@@ -1,0 +1,15 @@
+//! The coordinator from outside and from its queue: real SQLite, real sockets, one program for all of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+
+mod artifacts;
+mod bad_input;
+mod doors;
+mod house;
+mod leases;
+mod program;
+mod restart;
+mod round_trip;
+mod source;
+mod storage;
+mod streams;
+mod time;

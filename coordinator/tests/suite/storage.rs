@@ -1,0 +1,144 @@
+//! The store: groups, undone operations, damage, and a disk that is full.
+
+use coordinator::queue::{Store, StoreError};
+use protocol::{Code, Problem, TaskState, task::TaskFilter};
+
+use crate::house::{House, exec, folders, id, named, open_queue, seed, soon, submit};
+
+#[tokio::test]
+async fn concurrent_operations_are_all_done_in_few_commits() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("x.db");
+    let commits = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = commits.clone();
+    let store = std::sync::Arc::new(
+        Store::open(&path, move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        })
+        .unwrap(),
+    );
+    // The writer is held in its first transaction until all others wait behind it.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let first = {
+        let store = store.clone();
+        tokio::spawn(async move { store.write(move |_| Ok(gate.recv().is_ok())).await })
+    };
+    let others: Vec<_> = (0..200)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.write(move |_| Ok(n)).await })
+        })
+        .collect();
+    while store.waiting() < 200 {
+        tokio::task::yield_now().await;
+    }
+    open.send(()).unwrap();
+    assert!(soon(first).await.unwrap().unwrap());
+    for (n, other) in others.into_iter().enumerate() {
+        assert_eq!(soon(other).await.unwrap().unwrap(), n);
+    }
+    let commits = commits.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((1..=4).contains(&commits), "{commits} commits for 201 operations");
+}
+
+#[tokio::test]
+async fn a_refused_operation_undoes_itself_and_nothing_else() {
+    let base = tempfile::tempdir().unwrap();
+    let queues = open_queue(&folders(base.path()));
+    seed(&queues).await;
+    let mixed = [named("a"), exec("nowhere")].map(|task| {
+        let sent = serde_json::to_vec(&task).unwrap();
+        coordinator::queue::Incoming::new(task.check().unwrap(), &sent)
+    });
+    let now = coordinator::Clock::start().now();
+    let (refused, ()) = tokio::join!(
+        queues.submit(mixed.to_vec(), protocol::Usd::ZERO, now),
+        submit(&queues, vec![named("b")]),
+    );
+    assert_eq!(Problem::from(refused.unwrap_err()).code, Code::UnknownRepository);
+    assert!(queues.task(&id("a")).unwrap().is_none());
+    assert_eq!(queues.task(&id("b")).unwrap().unwrap().state, TaskState::Ready);
+}
+
+#[tokio::test]
+async fn after_the_close_nothing_is_taken() {
+    let base = tempfile::tempdir().unwrap();
+    let queues = open_queue(&folders(base.path()));
+    seed(&queues).await;
+    queues.close();
+    let refused = queues.cancel(&id("seed-q"), coordinator::Clock::start().now()).await;
+    assert_eq!(Problem::from(refused.unwrap_err()).code, Code::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_newer_database_and_a_foreign_file_are_not_touched() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("x.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let Err(StoreError::Storage(why)) = Store::open(&path, |_| ()) else { panic!("it was opened") };
+    assert!(why.contains("schema 99"), "{why}");
+    let foreign = base.path().join("y.db");
+    std::fs::write(
+        &foreign,
+        "this is a letter, not a database, and it is long enough to be read as one".repeat(9),
+    )
+    .unwrap();
+    assert!(Store::open(&foreign, |_| ()).is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_reported_and_the_others_are_served() {
+    let mut house = House::open().await;
+    house.submit(named("good")).await;
+    house.submit(named("bad")).await;
+    house.stop().await;
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    database.execute("UPDATE tasks SET state = 'merry' WHERE id = 'bad'", []).unwrap();
+    drop(database);
+    let house = house.restart().await;
+    let damaged = house.owner.cancel(&id("bad")).await;
+    assert_eq!(crate::house::code(damaged), Code::Internal);
+    assert_eq!(house.owner.cancel(&id("good")).await.unwrap().state, TaskState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_new_work_and_loses_nothing() {
+    let small = tempfile::tempdir().unwrap();
+    let mounted = rustix::mount::mount(
+        "tmpfs",
+        small.path(),
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        Some(c"size=2m"),
+    );
+    if let Err(error) = mounted {
+        println!("skipped: a small file system cannot be mounted here ({error})");
+        return;
+    }
+    let queues = open_queue(&folders(small.path()));
+    seed(&queues).await;
+    let mut accepted = vec!["seed-q".to_owned()];
+    let problem = loop {
+        let name = format!("t{}", accepted.len());
+        let mut task = named(&name);
+        task.argv = Some(vec!["x".repeat(60_000)]);
+        let sent = serde_json::to_vec(&task).unwrap();
+        let incoming = coordinator::queue::Incoming::new(task.check().unwrap(), &sent);
+        let now = coordinator::Clock::start().now();
+        match queues.submit(vec![incoming], protocol::Usd::ZERO, now).await {
+            Ok(_) => accepted.push(name),
+            Err(error) => break Problem::from(error),
+        }
+        assert!(accepted.len() < 1_000);
+    };
+    assert_eq!(problem.code, Code::StorageUnavailable, "{problem}");
+    for name in &accepted {
+        assert!(queues.task(&id(name)).unwrap().is_some(), "{name}");
+    }
+    assert!(queues.task(&id(&format!("t{}", accepted.len()))).unwrap().is_none());
+    let page = queues.page(&TaskFilter { limit: Some(500), ..TaskFilter::default() }).unwrap();
+    assert_eq!(page.tasks.len(), accepted.len() + 1, "and the other seed");
+    queues.close();
+    drop(queues);
+    rustix::mount::unmount(small.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+}

@@ -1,0 +1,155 @@
+//! What time alone brings about. Time is a parameter; nothing here waits for it.
+
+use std::{sync::Arc, time::Duration};
+
+use coordinator::{
+    Clock,
+    queue::{LeaseRequest, Queue, RUN_MARGIN, Reported, after},
+    tokens::Claim,
+};
+use jiff::Timestamp;
+use protocol::{Code, Problem, TaskState, WorkerId, limits, report::Outcome, submit::NewTask};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::house::{folders, id, named, open_queue, queue, report, seed, submit};
+
+struct Bench {
+    queue: Arc<Queue>,
+    clock: Clock,
+    worker: WorkerId,
+    _base: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn open() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let queues = open_queue(&folders(base.path()));
+        seed(&queues).await;
+        let clock = Clock::start();
+        let worker = queues.add_worker(queue("q"), "test".to_owned(), clock.now()).await.unwrap();
+        Self { queue: queues, clock, worker, _base: base }
+    }
+
+    async fn lease(&self) -> Claim {
+        let request =
+            LeaseRequest { worker: self.worker.clone(), queue: queue("q"), request: Uuid::new_v4() };
+        let stop = CancellationToken::new();
+        let leased = self.queue.lease(&request, Duration::ZERO, self.clock, &stop).await.unwrap().unwrap();
+        let lease = leased.lease;
+        self.queue.tokens().claim(&leased.task.id, lease.attempt, lease.token.expose())
+    }
+
+    async fn run(&self, task: NewTask) -> Claim {
+        submit(&self.queue, vec![task]).await;
+        let claim = self.lease().await;
+        self.queue.start(&id("t"), claim, self.clock.now()).await.unwrap();
+        claim
+    }
+
+    fn state(&self) -> (TaskState, u32, Option<String>) {
+        let task = self.queue.task(&id("t")).unwrap().unwrap();
+        (task.state, task.attempt, task.reason)
+    }
+
+    async fn reap(&self, now: Timestamp) -> TaskState {
+        self.queue.reap(now).await.unwrap();
+        self.state().0
+    }
+
+    async fn beat(&self, claim: Claim, now: Timestamp) -> Result<(), Problem> {
+        let stop = CancellationToken::new();
+        self.queue.heartbeat(&id("t"), claim, 0, Duration::ZERO, now, &stop).await.map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_not_started_goes_back() {
+    let bench = Bench::open().await;
+    submit(&bench.queue, vec![named("t")]).await;
+    let claim = bench.lease().await;
+    let now = bench.clock.now();
+    assert_eq!(bench.reap(after(now, limits::START_WITHIN / 2)).await, TaskState::Leased);
+    assert_eq!(bench.reap(after(now, limits::START_WITHIN + Duration::from_secs(1))).await, TaskState::Ready);
+    assert_eq!(bench.state(), (TaskState::Ready, 0, Some("not_started".to_owned())));
+    let late = bench.queue.start(&id("t"), claim, now).await;
+    assert_eq!(Problem::from(late.unwrap_err()).code, Code::LeaseLost);
+    let again = bench.lease().await;
+    assert_eq!((again.attempt, again.serial), (1, 2));
+}
+
+#[tokio::test]
+async fn a_silent_worker_loses_its_lease_and_a_heard_one_does_not() {
+    let bench = Bench::open().await;
+    let claim = bench.run(named("t")).await;
+    let mut now = bench.clock.now();
+    for _ in 0..10 {
+        now = after(now, limits::LEASE - Duration::from_secs(1));
+        bench.beat(claim, now).await.unwrap();
+        assert_eq!(bench.reap(now).await, TaskState::Running);
+    }
+    now = after(now, limits::LEASE);
+    assert_eq!(bench.reap(now).await, TaskState::Scheduled);
+    assert_eq!(bench.state().2.as_deref(), Some("lease_expired"));
+    assert_eq!(bench.beat(claim, now).await.unwrap_err().code, Code::LeaseLost);
+    // Its pause over, it is ready for another attempt.
+    assert_eq!(bench.reap(now).await, TaskState::Scheduled);
+    assert_eq!(bench.reap(after(now, Duration::from_secs(2))).await, TaskState::Ready);
+    assert_eq!(bench.lease().await.attempt, 2);
+}
+
+#[tokio::test]
+async fn the_last_attempt_that_is_lost_ends_the_task() {
+    let bench = Bench::open().await;
+    let claim = bench.run(NewTask { max_attempts: Some(1), ..named("t") }).await;
+    let now = after(bench.clock.now(), limits::LEASE + Duration::from_secs(1));
+    assert_eq!(bench.reap(now).await, TaskState::Lost);
+    let late = Reported { id: id("t"), claim, report: report(Outcome::Succeeded), usage: None };
+    let refused = Problem::from(bench.queue.finish(late, now).await.unwrap_err());
+    assert_eq!((refused.code, refused.state), (Code::LeaseLost, Some(TaskState::Lost)));
+    assert_eq!(bench.state(), (TaskState::Lost, 1, Some("lease_expired".to_owned())));
+}
+
+#[tokio::test]
+async fn a_run_that_beats_for_ever_has_a_hard_end() {
+    let bench = Bench::open().await;
+    let claim = bench.run(NewTask { timeout_s: Some(60), ..named("t") }).await;
+    let hard_end = after(bench.clock.now(), limits::START_WITHIN + Duration::from_secs(60) + RUN_MARGIN);
+    bench.beat(claim, hard_end - Duration::from_secs(2)).await.unwrap();
+    assert_eq!(bench.reap(hard_end - Duration::from_secs(2)).await, TaskState::Running);
+    bench.beat(claim, after(hard_end, Duration::from_secs(1))).await.unwrap();
+    assert_eq!(bench.reap(after(hard_end, Duration::from_secs(1))).await, TaskState::TimedOut);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_whose_worker_is_silent_ends_cancelled() {
+    let bench = Bench::open().await;
+    bench.run(named("t")).await;
+    let now = bench.clock.now();
+    bench.queue.cancel(&id("t"), now).await.unwrap();
+    assert_eq!(bench.reap(after(now, limits::LEASE + Duration::from_secs(1))).await, TaskState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_result_that_came_first_stands() {
+    let bench = Bench::open().await;
+    let claim = bench.run(named("t")).await;
+    let now = bench.clock.now();
+    let done = Reported { id: id("t"), claim, report: report(Outcome::Succeeded), usage: None };
+    bench.queue.finish(done, now).await.unwrap();
+    assert_eq!(bench.reap(after(now, Duration::from_secs(100_000))).await, TaskState::Succeeded);
+}
+
+#[tokio::test]
+async fn an_older_low_task_comes_before_a_newer_urgent_one_in_the_end() {
+    let bench = Bench::open().await;
+    let low = NewTask { priority: protocol::task::Priority::Low, ..named("t") };
+    submit(&bench.queue, vec![low]).await;
+    let high = NewTask { priority: protocol::task::Priority::High, ..named("late") };
+    let sent = serde_json::to_vec(&high).unwrap();
+    let incoming = coordinator::queue::Incoming::new(high.check().unwrap(), &sent);
+    let later = after(bench.clock.now(), Duration::from_secs(3 * 3_600));
+    bench.queue.submit(vec![incoming], protocol::Usd::ZERO, later).await.unwrap();
+    bench.lease().await;
+    assert_eq!(bench.state().0, TaskState::Leased);
+}
