@@ -22,6 +22,9 @@ pub const OUTPUT_FLOOR: u64 = 256;
 const OUTPUT_DEFAULT: u64 = 32_000;
 /// Models, by the beginnings of their names, that refuse a larger bound (<https://platform.openai.com/docs/models>).
 const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("gpt-4o", 16_384)];
+/// Tokens of thinking below which Anthropic takes no budget
+/// (<https://platform.claude.com/docs/en/build-with-claude/extended-thinking>).
+const THINKING_LEAST: u64 = 1_024;
 /// Tokens that a provider adds to what it is sent: the template, the preamble of tools.
 const INPUT_OVERHEAD: u64 = 1_024;
 
@@ -125,7 +128,7 @@ impl<'a> Request<'a> {
         Ask {
             input_bound,
             output_wanted: self.output_field().1.unwrap_or(default),
-            output_floor: OUTPUT_FLOOR + self.thinking_budget(),
+            output_floor: OUTPUT_FLOOR + self.thinking_budget().map_or(0, |_| THINKING_LEAST),
             rates,
         }
     }
@@ -137,10 +140,18 @@ impl<'a> Request<'a> {
             .any(|written| memchr::memmem::find(self.sent, written.as_bytes()).is_some())
     }
 
-    /// Anthropic refuses a `max_tokens` that leaves no room beside the budget for thinking.
-    fn thinking_budget(&self) -> u64 {
-        let thinking: Option<serde_json::Value> = self.fields.get("thinking");
-        thinking.and_then(|thinking| thinking["budget_tokens"].as_u64()).unwrap_or(0)
+    /// Anthropic's budget for thinking, which must be less than `max_tokens`.
+    fn thinking_budget(&self) -> Option<u64> {
+        let thinking: serde_json::Value = self.fields.get("thinking")?;
+        thinking["budget_tokens"].as_u64()
+    }
+
+    /// Lowers the budget for thinking, so that there is room for an answer beside it.
+    fn bound_thinking(&mut self, output_tokens: u64) -> Result<(), serde_json::Error> {
+        let Some(raw) = self.fields.raw("thinking").map(str::to_owned) else { return Ok(()) };
+        let mut thinking: Fields<'_> = serde_json::from_str(&raw)?;
+        thinking.set("budget_tokens", &output_tokens.saturating_sub(OUTPUT_FLOOR).max(THINKING_LEAST))?;
+        self.fields.set("thinking", &thinking)
     }
 
     /// The body to send on, with its output bounded.
@@ -152,6 +163,9 @@ impl<'a> Request<'a> {
         if said != Some(output_tokens) {
             self.fields.set(name, &output_tokens)?;
             self.changed = true;
+            if self.thinking_budget().is_some_and(|budget| budget >= output_tokens) {
+                self.bound_thinking(output_tokens)?;
+            }
         }
         self.unbounded()
     }

@@ -98,3 +98,18 @@ fn the_dearer_cache_is_reserved_for_where_it_may_be_asked_for() {
     assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1h"}}"#), 200);
     assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1\u0068"}}"#), 200);
 }
+
+#[test]
+fn thinking_is_lowered_with_the_output_that_it_must_fit_into() {
+    let sent = r#"{"model":"m","max_tokens":32000,"thinking":{"type":"enabled","budget_tokens":31999}}"#;
+    let sent = Bytes::from_static(sent.as_bytes());
+    let bounded = |output| {
+        let body = Request::read(Api::Messages, &sent).unwrap().bounded(output).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    assert_eq!(bounded(32_000).as_bytes(), sent);
+    assert_eq!(
+        bounded(2_000),
+        r#"{"model":"m","max_tokens":2000,"thinking":{"type":"enabled","budget_tokens":1744}}"#
+    );
+}
