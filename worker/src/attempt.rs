@@ -150,6 +150,9 @@ impl Attempt<'_> {
         if let Work::Agent { prompt, .. } = &self.task.work {
             let (base, branch) = (&self.task.base_commit, &self.task.branch);
             let message = commit_message(prompt, self.task.id.as_str());
+            if let Err(error) = home::make_result(self.places) {
+                self.output.note(&format!("no folder for the result: {error}"));
+            }
             match git::take(self.places, base, branch, &message).await {
                 Ok(taken) => {
                     let outputs = git::outputs(&taken, base, branch, self.store).await;

@@ -48,7 +48,8 @@ pub async fn beat(client: &LeasedClient, lease: &Lease, stopper: &Stopper) {
                     tokio::time::sleep_until(asked + SHORTEST).await;
                 }
             }
-            Err(error) if error.is_passing() => {
+            // What is not understood is no refusal either.
+            Err(error) if error.is_passing() || error.code().is_none() => {
                 tokio::select! {
                     () = backoff.wait() => {}
                     () = tokio::time::sleep_until(heard + silence), if stopper.said().is_none() => {

@@ -21,6 +21,15 @@ pub(crate) fn make(places: &Places, files: &[(String, String)]) -> io::Result<()
     give(places, &home)
 }
 
+/// Makes the folder for the result, and gives it to the agent's user, of whom nothing runs any more.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn make_result(places: &Places) -> io::Result<()> {
+    fs::create_dir(places.result())?;
+    give(places, &places.result())
+}
+
 fn give(places: &Places, path: &Path) -> io::Result<()> {
     if path.symlink_metadata()?.is_dir() {
         for entry in fs::read_dir(path)? {

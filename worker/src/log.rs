@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::artifacts::LOG;
 
 /// Bytes of output that are kept. What comes after is counted.
-pub const LOG_BYTES: u64 = 128 * 1024 * 1024;
+pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The log while it is written. It lies in the outbox, so it is there also when the sandbox dies.
 #[derive(Debug)]

@@ -133,24 +133,28 @@ impl Inner {
     fn line(&mut self, stream: Stream, line: &[u8], over: u64) {
         self.spool.count_dropped(over);
         // An agent's lines tell how it ended: they are understood also when there is no room for events.
-        if self.spool.is_full()
-            && matches!((&self.reading, stream), (Reading::Plain, _) | (_, Stream::Stderr))
-        {
-            self.spool.count_dropped(line.len() as u64);
-            return;
-        }
-        let text = String::from_utf8_lossy(line);
-        let findings = if stream == Stream::Stdout { self.reading.findings(&text) } else { None };
-        let Some(findings) = findings else {
-            let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-            let body = EventBody::Output { stream: name.to_owned(), text: text.into_owned() };
-            return self.spool.add_output(vec![body], None, line.len());
+        let findings = match stream {
+            Stream::Stdout if over == 0 => self.reading.findings(line),
+            _ => None,
         };
+        let Some(findings) = findings else { return self.plain_line(stream, line) };
         for finding in &findings {
             self.seen.see(finding);
         }
         let bodies = findings.into_iter().map(|finding| finding.body).collect();
-        self.spool.add_output(bodies, Some(&text), line.len());
+        self.spool.add_output(bodies, Some(&String::from_utf8_lossy(line)), line.len());
+    }
+
+    fn plain_line(&mut self, stream: Stream, line: &[u8]) {
+        let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+        let shown = line.get(..limits::OUTPUT_LINE_BYTES).unwrap_or(line);
+        self.spool.count_dropped((line.len() - shown.len()) as u64);
+        if self.spool.is_full() {
+            // Before the text is copied: there may be a gigabyte of it.
+            return self.spool.count_dropped(shown.len() as u64);
+        }
+        let text = String::from_utf8_lossy(shown).into_owned();
+        self.spool.add_output(vec![EventBody::Output { stream: name.to_owned(), text }], None, shown.len());
     }
 }
 
@@ -170,6 +174,10 @@ impl Seen {
     }
 }
 
+/// Bytes of a line that are kept to be understood: the CLIs put whole files into one. (What is shown of it is
+/// [`limits::OUTPUT_LINE_BYTES`] at most.)
+const LINE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Cuts a stream into lines. Of a line that is too long, the start is kept.
 #[derive(Debug, Default)]
 struct Lines {
@@ -182,7 +190,7 @@ impl Lines {
     fn split(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8], u64)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
-            let room = limits::OUTPUT_LINE_BYTES - self.kept.len();
+            let room = LINE_BYTES - self.kept.len();
             let fits = text.get(..room).unwrap_or(text);
             self.over += (text.len() - fits.len()) as u64;
             self.kept.extend_from_slice(fits);
@@ -230,9 +238,9 @@ mod tests {
 
     #[test]
     fn of_a_long_line_the_start_is_kept_and_the_rest_counted() {
-        let long = vec![b'x'; limits::OUTPUT_LINE_BYTES + 5];
+        let long = vec![b'x'; LINE_BYTES + 5];
         let found = split(&[&long, b"yy\nnext\n"]);
-        assert_eq!(found[0].0.len(), limits::OUTPUT_LINE_BYTES);
+        assert_eq!(found[0].0.len(), LINE_BYTES);
         assert_eq!(found[0].1, 7);
         assert_eq!(found[1], (b"next".to_vec(), 0));
     }

@@ -68,6 +68,12 @@ impl Places {
         self.work.join(".git/cache")
     }
 
+    /// A folder in memory where git makes the result when the agent's own repository is of no use.
+    #[must_use]
+    pub fn result(&self) -> PathBuf {
+        self.scratch.join("result")
+    }
+
     /// The git configuration of every git that the worker starts; the agent can read it and not change it.
     #[must_use]
     pub fn git_config(&self) -> PathBuf {

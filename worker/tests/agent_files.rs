@@ -19,8 +19,9 @@ fn shipped(name: &str) -> AgentFile {
 fn findings(agent: &str, case: &str) -> Vec<Finding> {
     let path = format!("{}/tests/lines/{agent}-{case}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let (reading, text) = (shipped(agent).reading(), std::fs::read_to_string(path).unwrap());
-    let of_line =
-        |line: &str| reading.findings(line).unwrap_or_else(|| panic!("{agent} has no rule for {line}"));
+    let of_line = |line: &str| {
+        reading.findings(line.as_bytes()).unwrap_or_else(|| panic!("{agent} has no rule for {line}"))
+    };
     text.lines().flat_map(of_line).collect()
 }
 
@@ -117,9 +118,9 @@ fn codex_is_understood_and_an_unknown_model_is_no_failure() {
 fn what_no_rule_is_for_and_what_is_no_json_is_left_to_be_shown_as_it_is() {
     let reading = shipped("codex").reading();
     for line in ["WARNING: proceeding", r#"{"type":"of.tomorrow"}"#, "[1]", "{", ""] {
-        assert_eq!(reading.findings(line), None, "{line}");
+        assert_eq!(reading.findings(line.as_bytes()), None, "{line}");
     }
-    assert!(shipped("command").reading().findings("{}").is_none());
+    assert!(shipped("command").reading().findings(b"{}").is_none());
 }
 
 #[test]

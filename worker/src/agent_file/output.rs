@@ -145,12 +145,13 @@ impl OutputRules {
 impl Reading {
     /// The events that a line stands for; `None` where no rule is for it.
     #[must_use]
-    pub fn findings(&self, line: &str) -> Option<Vec<Finding>> {
+    pub fn findings(&self, line: &[u8]) -> Option<Vec<Finding>> {
         let Self::Json(JsonRules(rules)) = self else { return None };
-        let value: Value = serde_json::from_str(line).ok().filter(Value::is_object)?;
+        let value: Value = serde_json::from_slice(line).ok().filter(Value::is_object)?;
         let mut fitting = rules.iter().filter(|rule| fits(&value, &rule.when)).peekable();
         fitting.peek()?;
-        Some(fitting.flat_map(|rule| rule.apply(&value, line)).collect())
+        let line = String::from_utf8_lossy(line);
+        Some(fitting.flat_map(|rule| rule.apply(&value, &line)).collect())
     }
 }
 

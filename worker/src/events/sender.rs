@@ -26,6 +26,7 @@ pub async fn send(mut spool: SpoolReader, client: LeasedClient) {
             }
         };
         let batch = NewEvents { first, events };
+        let full = spool.has_more();
         match post(&client, &batch).await {
             Ok(stored) if stored == spool.place() => {}
             // After a crash it may have fewer than it said; after a lost answer, more.
@@ -40,7 +41,9 @@ pub async fn send(mut spool: SpoolReader, client: LeasedClient) {
                 return;
             }
         }
-        tokio::time::sleep(GATHER).await;
+        if !full {
+            tokio::time::sleep(GATHER).await;
+        }
     }
 }
 

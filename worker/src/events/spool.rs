@@ -68,7 +68,7 @@ impl Spool {
             return;
         }
         let at = Timestamp::now();
-        let mut raw = raw.map(str::to_owned);
+        let mut raw = raw.filter(|raw| raw.len() <= limits::OUTPUT_LINE_BYTES).map(str::to_owned);
         for body in bodies {
             self.write(&NewEvent { at, body, raw: raw.take() });
         }
@@ -87,6 +87,10 @@ impl Spool {
 
     fn write(&mut self, event: &NewEvent) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
+        if line.len() > EVENT_BYTES {
+            self.dropped += line.len() as u64;
+            return;
+        }
         line.push(b'\n');
         // A part of a line would shift all that come after it; a disk that is full is full for all of them.
         if self.file.write_all(&line).is_ok() {
@@ -116,6 +120,12 @@ impl SpoolReader {
     #[must_use]
     pub fn place(&self) -> u64 {
         self.next
+    }
+
+    /// Whether there are events that the next call answers at once.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        *self.flushed.borrow() > self.next
     }
 
     /// Waits for the next events: at least one, at most as many as go into a request. `None` at the end.
@@ -154,6 +164,9 @@ impl SpoolReader {
         Ok(())
     }
 }
+
+/// Bytes of one event. The coordinator takes no larger ones.
+const EVENT_BYTES: usize = 4 * limits::OUTPUT_LINE_BYTES;
 
 /// Bytes of events in one request, but for the last one of them: together under the limit of a body.
 const BATCH_BYTES: usize = limits::BODY_BYTES / 4;

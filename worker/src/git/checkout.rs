@@ -42,7 +42,7 @@ pub fn configuration(places: &Places) -> String {
 /// # Errors
 /// [`CheckoutError`].
 pub async fn checkout(places: &Places, base: &str, branch: &str) -> Result<(), CheckoutError> {
-    let git = Git::in_work_tree(places);
+    let git = Git::in_work_tree(places).without_limit();
     let template = option("--template=", &places.scratch.join("template"));
     let start = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
     let clone = [&start[..], &[&template, places.mirror.as_os_str(), OsStr::new(".")]].concat();

@@ -28,6 +28,7 @@ pub struct Git<'a> {
     git_dir: Option<PathBuf>,
     /// Instead of the agent's index.
     index: Option<PathBuf>,
+    within: Duration,
 }
 
 /// Why a git process was of no use.
@@ -66,7 +67,13 @@ impl<'a> Git<'a> {
     /// In the work tree, with the agent's own `.git`.
     #[must_use]
     pub fn in_work_tree(places: &'a Places) -> Self {
-        Self { places, git_dir: None, index: None }
+        Self { places, git_dir: None, index: None, within: GIT_WITHIN }
+    }
+
+    /// The same, with all the time that it wants: something else ends it.
+    #[must_use]
+    pub fn without_limit(self) -> Self {
+        Self { within: Duration::MAX, ..self }
     }
 
     /// The work tree, with another repository than the agent's.
@@ -126,7 +133,7 @@ impl<'a> Git<'a> {
             let read = read.map_err(|why| GitError::Io { verb: verb(args), why })?;
             if status.success() { Ok(read) } else { Err(failed(args, status, &said)) }
         };
-        tokio::time::timeout(GIT_WITHIN, work).await.map_err(|_| GitError::TooSlow { verb: verb(args) })?
+        tokio::time::timeout(self.within, work).await.map_err(|_| GitError::TooSlow { verb: verb(args) })?
     }
 
     async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<(ExitStatus, String, String), GitError> {
@@ -141,7 +148,7 @@ impl<'a> Git<'a> {
             );
             Ok((status.map_err(io)?, out.lines().next().unwrap_or_default().to_owned(), said))
         };
-        let (status, out, said) = tokio::time::timeout(GIT_WITHIN, work)
+        let (status, out, said) = tokio::time::timeout(self.within, work)
             .await
             .map_err(|_| GitError::TooSlow { verb: verb(args) })??;
         if status.code() == Some(i32::from(helper::NOT_FOUND)) {

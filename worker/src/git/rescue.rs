@@ -4,13 +4,11 @@ use super::command::{Git, GitError, option};
 use crate::places::Places;
 use std::ffi::OsStr;
 
-/// Where it is, in the work tree: on disk, like the tree itself.
-pub(super) const FOLDER: &str = ".code-workers-result.git";
-
-/// A bare repository that shares the mirror's objects. Made by the agent's user, as everything there.
+/// A bare repository that shares the mirror's objects, in memory: the disk may be full. Made by the agent's user,
+/// as everything that has to do with its tree.
 pub(super) async fn repository<'a>(places: &'a Places, base: &str) -> Result<Git<'a>, GitError> {
     let git = Git::in_work_tree(places);
-    let folder = places.work.join(FOLDER);
+    let folder = places.result().join("repository.git");
     let template = option("--template=", &places.scratch.join("template"));
     let start = ["clone", "--quiet", "--shared", "--bare"].map(OsStr::new);
     git.answer(&[&start[..], &[&template, places.mirror.as_os_str(), folder.as_os_str()]].concat()).await?;

@@ -70,6 +70,8 @@ async fn commit(
     };
     match add_all(&own).await {
         Ok(()) => commit_index(&own, &parent, message).await,
+        // It would be as slow again.
+        Err(error @ GitError::TooSlow { .. }) => Err(error),
         Err(error) => {
             // A lock that was left, an index that is broken: begin with a new one.
             notes.push(error.to_string());
@@ -80,7 +82,7 @@ async fn commit(
 
 /// The work tree as a commit on `parent`, with a new index.
 async fn snapshot(git: &Git<'_>, parent: &str, message: &str) -> Result<String, GitError> {
-    let git = git.with_index(git.places().home().join("index-of-result"));
+    let git = git.with_index(git.places().result().join("index"));
     git.answer(&["read-tree", parent]).await?;
     add_all(&git).await?;
     commit_index(&git, parent, message).await
@@ -96,8 +98,8 @@ async fn commit_index(git: &Git<'_>, parent: &str, message: &str) -> Result<Stri
 
 /// Unreadable files, sockets and repositories without a commit are left out, and the rest is added.
 async fn add_all(git: &Git<'_>) -> Result<(), GitError> {
-    let but = [super::ARTIFACTS, rescue::FOLDER].map(|folder| format!(":(exclude,top){folder}"));
-    let add = ["add", "--all", "--ignore-errors", "--", ".", &but[0], &but[1]];
+    let but = format!(":(exclude,top){}", super::ARTIFACTS);
+    let add = ["add", "--all", "--ignore-errors", "--", ".", &but];
     match git.answer(&add).await {
         // 1: some file could not be added; the others were.
         Err(GitError::Failed { status, .. }) if status.code() == Some(1) => Ok(()),
