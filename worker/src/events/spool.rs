@@ -170,3 +170,84 @@ const EVENT_BYTES: usize = 4 * limits::OUTPUT_LINE_BYTES;
 
 /// Bytes of events in one request, but for the last one of them: together under the limit of a body.
 const BATCH_BYTES: usize = limits::BODY_BYTES / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spool() -> (tempfile::TempDir, Spool, SpoolReader) {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::create(&folder.path().join("events")).unwrap();
+        let reader = spool.reader().unwrap();
+        (folder, spool, reader)
+    }
+
+    fn output(text: &str) -> EventBody {
+        EventBody::Output { stream: "stdout".into(), text: text.into() }
+    }
+
+    #[tokio::test]
+    async fn events_come_in_their_order_in_requests_that_are_allowed_and_again_from_any_place() {
+        let (_folder, mut spool, mut reader) = spool();
+        for number in 0..2_500 {
+            spool.add_output(vec![output(&number.to_string())], None, 4);
+        }
+        spool.finish();
+        let mut places = Vec::new();
+        while let Some(events) = reader.next_events().await.unwrap() {
+            assert!(events.len() <= limits::EVENTS_PER_REQUEST);
+            places.push(reader.place());
+        }
+        assert_eq!(places, [1_000, 2_000, 2_500]);
+        reader.seek(1_234).unwrap();
+        assert_eq!(reader.next_events().await.unwrap().unwrap()[0].body, output("1234"));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_no_larger_than_a_body_may_be() {
+        let (_folder, mut spool, mut reader) = spool();
+        let line = "\u{1}".repeat(limits::OUTPUT_LINE_BYTES / 2);
+        for _ in 0..20 {
+            spool.add_output(vec![output(&line)], None, line.len());
+        }
+        spool.finish();
+        let mut count = 0;
+        while let Some(events) = reader.next_events().await.unwrap() {
+            count += events.len();
+            let body = protocol::event::NewEvents { first: 0, events };
+            assert!(serde_json::to_vec(&body).unwrap().len() < limits::BODY_BYTES);
+        }
+        assert_eq!(count, 20);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_the_limit_is_counted_and_said_last() {
+        let (_folder, mut spool, mut reader) = spool();
+        let line = "x".repeat(100_000);
+        let mut kept = 0;
+        for _ in 0..1_000 {
+            kept += u64::from(!spool.is_full());
+            spool.add_output(vec![output(&line)], None, line.len());
+        }
+        spool.add(EventBody::Stage { stage: "commit".into() });
+        spool.finish();
+        let mut last = Vec::new();
+        while let Some(events) = reader.next_events().await.unwrap() {
+            last = events;
+        }
+        let bodies: Vec<_> = last.into_iter().rev().take(2).map(|event| event.body).collect();
+        let dropped = EventBody::Dropped { bytes: (1_000 - kept) * 100_000 };
+        assert_eq!(bodies, [dropped, EventBody::Stage { stage: "commit".into() }]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_read_all_waits_for_more() {
+        let (_folder, mut spool, mut reader) = spool();
+        let (found, ()) = tokio::join!(reader.next_events(), async {
+            tokio::task::yield_now().await;
+            spool.add(output("late"));
+            spool.flush();
+        });
+        assert_eq!(found.unwrap().unwrap().len(), 1);
+    }
+}

@@ -17,7 +17,7 @@ async fn what_has_a_session_of_its_own_is_ended_too() {
 }
 
 #[tokio::test]
-async fn the_run_time_is_held_also_by_a_program_that_ignores_sigterm() {
+async fn the_run_time_is_held_and_partial_work_comes_back() {
     let Some(place) = Place::with_agent("echo partial > partial.txt; sleep 1000") else { return };
     let outcome = place.make(place.agent_work("go"), 1, &Stopper::new()).await;
     assert_eq!(outcome.made.verdict.outcome, Outcome::TimedOut);
