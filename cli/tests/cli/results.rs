@@ -65,7 +65,7 @@ async fn each_outcome_has_its_code_in_every_command() {
         [("good", Outcome::Succeeded, 0), ("bad", Outcome::Failed, 1), ("slow", Outcome::TimedOut, 3)]
     {
         let task = started(&home, id).await;
-        task.result(&report(outcome, "last words\n\x1b[2J", Vec::new())).await.unwrap();
+        task.result(&report(outcome, "last words\n\x1b[2J\n\n", Vec::new())).await.unwrap();
         let poll = home.cli(&["poll", id]).await;
         assert_eq!(poll.code, Some(code), "{poll:?}");
         let again = ["send", "--wait", "--id", id, "--exec", "sample", "--", "sh", "-c", SCRIPT];

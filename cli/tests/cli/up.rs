@@ -77,3 +77,13 @@ async fn a_taken_port_is_told() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("in use") && ran.err.contains("GATEWAY_BIND"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn a_second_up_says_so_and_leaves_the_first_alone() {
+    let home = Home::new();
+    let _up = home.up().await;
+    let second = home.cli(&["up"]).await;
+    assert_eq!((second.code, second.out.as_str()), (Some(1), ""), "{second:?}");
+    assert!(second.err.contains("up already"), "{second:?}");
+    home.cli(&["list"]).await.ok();
+}

@@ -1,7 +1,8 @@
 //! Where the two servers listen.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::net::UnixStream,
     path::PathBuf,
 };
 
@@ -52,15 +53,15 @@ impl Addresses {
         [("code-workers-coordinator", &self.coordinator), ("code-workers-gateway", &self.gateway)]
     }
 
-    /// Refuses an address that something listens on: what answers there would be taken for our own server.
+    /// Refuses to start beside servers of the same folders: their sockets would be taken for our own. (A TCP
+    /// port that is taken, each server tells itself.)
     pub(super) fn require_free(&self) -> Result<(), Failure> {
-        for (address, variable) in
-            [(self.coordinator.tcp, "COORDINATOR_BIND"), (self.gateway.tcp, "GATEWAY_BIND")]
-        {
-            if let Err(error) = TcpListener::bind(address) {
+        for address in [&self.coordinator, &self.gateway] {
+            if UnixStream::connect(&address.socket).is_ok() {
                 let text = format!(
-                    "{address} cannot be listened on: {error}\n\
-                     end the program that has it (perhaps another `code-workers up`), or set {variable}"
+                    "code-workers is up already: something answers at {}\n\
+                     end the other `code-workers up` or the services first, or set another XDG_DATA_HOME",
+                    address.socket.display()
                 );
                 return Err(Failure::new(Exit::Failed, text));
             }
