@@ -16,7 +16,7 @@ const MINT: Duration = Duration::from_secs(5);
 /// How long a result waits for the ledger; later the sweep asks again.
 const REVOKE: Duration = Duration::from_secs(2);
 /// How often keys that are left over are swept, beside at each attempt's end.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// The gateway's admin door.
 #[derive(Clone)]

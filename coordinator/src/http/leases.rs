@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Coordinator,
-    queue::{Command, LeaseRequest, RUN_MARGIN, Reported, Stand, after},
+    queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after},
     tokens::Claim,
 };
 
@@ -104,14 +104,9 @@ async fn mint(
         Ok(key) => Ok((key, request)),
         Err(why) => {
             tracing::warn!(task = %id, %why, "no virtual key");
-            let now = coordinator.clock.now();
-            let command = Command::GiveBack {
-                claim,
-                reason: "gateway_unavailable".to_owned(),
-                not_before: after(now, GATEWAY_PAUSE),
-            };
+            let (reason, now) = ("gateway_unavailable", coordinator.clock.now());
             // A running task's repeated start gives nothing back.
-            let _ = coordinator.queue.command(id.clone(), command, now).await;
+            let _ = coordinator.queue.give_back(id, claim, reason, GATEWAY_PAUSE, now).await;
             let why = format!("{why}; the task went back to its queue: see that the gateway runs");
             Err(Failure::new(Code::GatewayUnavailable, why))
         }

@@ -16,14 +16,13 @@ use uuid::Uuid;
 use super::{
     Queue, sql,
     store::StoreError,
-    transition::{Command, Row, Stand},
+    transition::{Command, Row, Stand, after},
     tx::{Tx, json, refused, row, unknown_task},
 };
 use crate::{clock::Clock, tokens::Claim};
 
-/// A waiter looks again after this time even when no bell has rung: a task whose short pause is over rings
-/// none.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// A waiter looks again after this time even when no bell has rung; each task that comes to be ready rings one.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Who asks for a task.
 #[derive(Debug, Clone)]
@@ -82,14 +81,9 @@ impl Queue {
                 Err(error) => reply.send(Err(error)).ok().and(None),
             };
             if let Some(row) = unwanted {
-                let now = clock.now();
-                let command = Command::GiveBack {
-                    claim: row.claim(),
-                    reason: "worker_gone: it hung up before it had the lease".to_owned(),
-                    not_before: now,
-                };
+                let reason = "worker_gone: it hung up before it had the lease";
                 // Else it lapses by itself.
-                let _ = queue.command(row.id, command, now).await;
+                let _ = queue.give_back(&row.id, row.claim(), reason, Duration::ZERO, clock.now()).await;
             }
         });
         answer.await.map_err(|_| StoreError::Stopped)?
@@ -148,6 +142,28 @@ impl Queue {
                 lease_s: limits::LEASE.as_secs(),
             },
         }
+    }
+
+    /// Gives a leased task back, since it cannot be started now. Nobody takes it for the time of `pause`.
+    ///
+    /// # Errors
+    /// `unknown_task`, `lease_lost`, and the store's.
+    pub async fn give_back(
+        self: &Arc<Self>,
+        id: &TaskId,
+        claim: Claim,
+        reason: &str,
+        pause: Duration,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let command = Command::GiveBack { claim, reason: reason.to_owned(), not_before: after(now, pause) };
+        let row = self.command(id.clone(), command, now).await?;
+        let bell = self.wake.ready(&row.queue);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            bell.notify_one();
+        });
+        Ok(())
     }
 
     /// Starts a leased task. Repeated, it changes nothing. The lease's new end.

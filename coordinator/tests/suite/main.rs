@@ -1,9 +1,11 @@
 //! The coordinator from outside and from its queue: real SQLite, real sockets, one program for all of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+#![allow(clippy::print_stdout, reason = "what cannot run here is named")]
 
 mod artifacts;
 mod bad_input;
 mod doors;
+mod gateway;
 mod house;
 mod leases;
 mod program;

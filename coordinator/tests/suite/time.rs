@@ -12,7 +12,7 @@ use protocol::{Code, Problem, TaskState, WorkerId, limits, report::Outcome, subm
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::house::{folders, id, named, open_queue, queue, report, seed, submit};
+use crate::house::{folders, id, named, open_queue, queue, report, seed, soon, submit};
 
 struct Bench {
     queue: Arc<Queue>,
@@ -152,4 +152,18 @@ async fn an_older_low_task_comes_before_a_newer_urgent_one_in_the_end() {
     bench.queue.submit(vec![incoming], protocol::Usd::ZERO, later).await.unwrap();
     bench.lease().await;
     assert_eq!(bench.state().0, TaskState::Leased);
+}
+
+#[tokio::test]
+async fn an_order_ends_the_longest_wait() {
+    let bench = Bench::open().await;
+    let claim = bench.run(named("t")).await;
+    let (queue, now) = (bench.queue.clone(), bench.clock.now());
+    let waiting = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        queue.heartbeat(&id("t"), claim, 0, Duration::from_secs(3_600), now, &stop).await
+    });
+    tokio::task::yield_now().await;
+    bench.queue.cancel(&id("t"), now).await.unwrap();
+    assert_eq!(soon(waiting).await.unwrap().unwrap().orders.len(), 1);
 }

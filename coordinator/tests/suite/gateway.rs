@@ -1,0 +1,100 @@
+//! Agent tasks with the real gateway, where it is built: keys before the start, and accounts after the end.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use protocol::{
+    TaskState,
+    report::{Outcome, Report},
+    worker::WorkerEnd,
+};
+use tokio::process::{Child, Command};
+
+use crate::house::{House, agent, report, until};
+
+/// The gateway on the house's folders, once its admin door is open; `None`, and said, where it is not built.
+async fn gateway(house: &House) -> Option<Child> {
+    let program =
+        Path::new(env!("CARGO_BIN_EXE_code-workers-coordinator")).with_file_name("code-workers-gateway");
+    if !program.is_file() {
+        assert!(std::env::var_os("CI").is_none(), "{} is not built", program.display());
+        println!("skipped: {} is not built (cargo build -p gateway)", program.display());
+        return None;
+    }
+    let base = house.base();
+    let child = Command::new(program)
+        .env_clear()
+        .current_dir(base)
+        .env("XDG_CONFIG_HOME", base.join("c"))
+        .env("XDG_DATA_HOME", base.join("d"))
+        .env("XDG_RUNTIME_DIR", base.join("r"))
+        .env("GATEWAY_BIND", "127.0.0.1:0")
+        .env("ANTHROPIC_UPSTREAM_URL", "http://127.0.0.1:9")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let door = house.folders.gateway_admin_socket();
+    until(|| std::os::unix::net::UnixStream::connect(&door).is_ok()).await;
+    Some(child)
+}
+
+fn unsettled(house: &House) -> i64 {
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    database.query_row("SELECT COUNT(*) FROM keys", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_start_brings_a_key_and_a_result_brings_the_account() {
+    let house = House::open().await;
+    let Some(_gateway) = gateway(&house).await else { return };
+    house.submit(agent("t")).await;
+    let worker = house.worker("q").await;
+    let leased = worker.lease().await.unwrap();
+    let lease = worker.with(&leased);
+    let started = lease.start().await.unwrap();
+    let key = started.virtual_key.clone().unwrap();
+    assert!(key.expose().starts_with("sk-cw-"));
+    assert_eq!(started.budget_usd.unwrap().to_string(), "5.00");
+    assert_eq!(lease.start().await.unwrap().virtual_key, Some(key), "the same again");
+    assert_eq!(unsettled(&house), 1);
+    lease.result(&Report { message: None, ..report(Outcome::Succeeded) }).await.unwrap();
+    let usage = house.task("t").await.usage.unwrap();
+    assert_eq!((usage.requests, usage.spent_usd.nanos()), (0, 0));
+    assert_eq!(unsettled(&house), 0);
+}
+
+#[tokio::test]
+async fn each_attempt_has_its_own_key_and_a_lost_one_is_swept() {
+    let house = House::open().await;
+    let Some(_gateway) = gateway(&house).await else { return };
+    house.submit(agent("t")).await;
+    let first = house.worker("q").await;
+    let lease = first.with(&first.lease().await.unwrap());
+    let first_key = lease.start().await.unwrap().virtual_key;
+    let end = WorkerEnd { exit: None, reason: "oom".to_owned() };
+    house.owner.end_worker(&first.id, &end).await.unwrap();
+    until(|| unsettled(&house) == 0).await;
+    let second = house.worker("q").await;
+    let leased = second.lease_by(uuid::Uuid::new_v4(), 15).await.unwrap().unwrap();
+    assert_ne!(second.with(&leased).start().await.unwrap().virtual_key, first_key);
+}
+
+#[tokio::test]
+async fn a_result_does_not_wait_for_a_gateway_that_is_gone() {
+    let house = House::open().await;
+    let Some(mut child) = gateway(&house).await else { return };
+    house.submit(agent("t")).await;
+    let worker = house.worker("q").await;
+    let lease = worker.with(&worker.lease().await.unwrap());
+    lease.start().await.unwrap();
+    child.kill().await.unwrap();
+    let accepted = lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    assert_eq!(accepted.state, TaskState::Succeeded);
+    assert_eq!((house.task("t").await.usage, unsettled(&house)), (None, 1));
+    let Some(_gateway) = gateway(&house).await else { return };
+    until(|| unsettled(&house) == 0).await;
+    let task = house.owner.task(&crate::house::id("t"), Duration::ZERO).await.unwrap();
+    assert_eq!(task.usage.map(|usage| usage.requests), Some(0));
+}
