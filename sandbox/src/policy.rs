@@ -88,7 +88,7 @@ pub struct Work {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of memory for all inside together where the host's cgroups can be used, and of address space for
-    /// each process (but never under 4 GiB: language runtimes reserve much) where they cannot.
+    /// each process (but never under 16 GiB: language runtimes reserve much) where they cannot.
     pub memory_bytes: u64,
     /// CPU time, in thousandths of one CPU. Only where the host's cgroups can be used.
     pub cpu_millis: u32,

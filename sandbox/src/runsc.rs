@@ -111,8 +111,8 @@ impl Runsc {
         }
         if self.memory == MemoryLimit::AddressSpace {
             warnings.push(
-                "this user has no cgroup to limit memory and CPU with: the memory limit holds for each process \
-                 alone, CPU is not limited (run as root, or under systemd with Delegate=yes)"
+                "this user has no cgroup to limit memory and CPU with: memory is limited for each process alone, to \
+                 16 GiB of addresses or more, and CPU is not (run as root, or under systemd with Delegate=yes)"
                     .to_owned(),
             );
         }

@@ -35,9 +35,8 @@ everywhere! {
         let mut policy = house.policy("perl -e 'my $x = \"x\" x (600 << 20); print length $x'");
         let whole = house.runsc.warnings().is_empty();
         if !whole {
-            // Each process alone, and never under 4 GiB of addresses.
-            policy.limits.memory_bytes = 5 << 30;
-            policy.arguments[1] = "perl -e 'my $x = \"x\" x (6 << 30); print length $x'".to_owned();
+            // Each process alone, and never under 16 GiB of addresses.
+            policy.arguments[1] = "perl -e 'my $x = \"x\" x (20 << 30); print length $x'".to_owned();
         }
         let ran = house.run_policy(&policy).await;
         if whole {
