@@ -66,7 +66,8 @@ async fn no_file_of_the_gateway_holds_a_key() {
     for file in std::fs::read_dir(data).unwrap() {
         let file = file.unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
-        for secret in [REAL_KEY, &key] {
+        // Not even a part that would shorten the search for it.
+        for secret in [REAL_KEY, &key[6..22]] {
             assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "{:?}", file.path());
         }
         let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
