@@ -101,11 +101,23 @@ async fn a_repository_that_is_gone_or_broken_costs_no_work() {
 }
 
 #[tokio::test]
+async fn a_lock_that_was_left_costs_no_commit() {
+    for harm in ["touch .git/index.lock", "echo junk > .git/index"] {
+        let script = format!("git rm -q src/a.txt; git commit -qm first; echo 2 > two; {harm}");
+        let Some(place) = Place::with_agent(&script) else { return };
+        let outcome = place.agent("go").await;
+        let received = place.received(&outcome);
+        let subjects = text(&git(&received, &["log", "--format=%s", &format!("{}..", place.base)]));
+        assert_eq!(subjects, "go\nfirst", "{harm}: {}", outcome.log);
+    }
+}
+
+#[tokio::test]
 async fn configuration_of_the_agents_runs_nothing_that_holds_up_the_commit() {
     let script = "echo new > new.txt\n\
         mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/hook-ran-$PPID; exit 1\\n' > .git/hooks/pre-commit\n\
         chmod +x .git/hooks/pre-commit; cp .git/hooks/pre-commit .git/hooks/reference-transaction\n\
-        git config core.fsmonitor /bin/false; git config commit.gpgSign true; git config gpg.program /bin/false\n\
+        git config core.fsmonitor 'sleep 1000'; git config commit.gpgSign true; git config gpg.program /bin/false\n\
         git config diff.external /bin/false; git config core.hooksPath .git/hooks";
     let Some(place) = Place::with_agent(script) else { return };
     let outcome = place.agent("go").await;
