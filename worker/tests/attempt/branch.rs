@@ -34,12 +34,12 @@ async fn the_patch_says_the_same_as_the_bundle() {
         "head -c 5000 /dev/urandom > binary; chmod +x README.md; ln -s README.md link; echo x > 'ö \"q\"'";
     let Some(place) = Place::with_agent(script) else { return };
     let outcome = place.agent("go").await;
-    let received = place.received(&outcome);
-    git(&received, &["checkout", "--quiet", "--detach", &place.base]);
-    git(&received, &["apply", "--index", outcome.file("patch").to_str().unwrap()]);
-    let (patched, bundled) =
-        (git(&received, &["write-tree"]), git(&received, &["rev-parse", "FETCH_HEAD^{tree}"]));
-    assert_eq!(text(&patched), text(&bundled));
+    let bundled = git(&place.received(&outcome), &["rev-parse", "HEAD^{tree}"]);
+    // A clone that has none of the result's objects.
+    let fresh = place.places.mirror.with_file_name("fresh");
+    git(&place.places.mirror, &["clone", "--quiet", ".", fresh.to_str().unwrap()]);
+    git(&fresh, &["apply", "--index", outcome.file("patch").to_str().unwrap()]);
+    assert_eq!(text(&git(&fresh, &["write-tree"])), text(&bundled));
 }
 
 #[tokio::test]

@@ -17,14 +17,28 @@ async fn what_has_a_session_of_its_own_is_ended_too() {
 }
 
 #[tokio::test]
-async fn the_run_time_is_held_and_partial_work_comes_back() {
-    let Some(place) = Place::with_agent("echo partial > partial.txt; sleep 1000") else { return };
-    let outcome = place.make(place.agent_work("go"), 1, &Stopper::new()).await;
+async fn the_run_time_is_held() {
+    let Some(place) = Place::new() else { return };
+    let outcome = place.make(place.exec_work(&["sleep", "1000"]), 1, &Stopper::new()).await;
     assert_eq!(outcome.made.verdict.outcome, Outcome::TimedOut);
     assert!(outcome.reason().starts_with("timed_out: "));
+    assert!(!place.anybody_left());
+}
+
+#[tokio::test]
+async fn partial_work_comes_back_when_the_run_time_is_over() {
+    let Some(place) = Place::with_agent("echo partial > partial.txt; touch started; sleep 1000") else {
+        return;
+    };
+    let stopper = Stopper::new();
+    let started = place.places.work.join("started");
+    let (outcome, ()) = tokio::join!(
+        place.make(place.agent_work("go"), 60, &stopper),
+        stop_when(started, Stop::TimedOut, &stopper)
+    );
+    assert_eq!(outcome.made.verdict.outcome, Outcome::TimedOut);
     let received = place.received(&outcome);
     assert_eq!(std::fs::read_to_string(received.join("partial.txt")).unwrap(), "partial\n");
-    assert!(!place.anybody_left());
 }
 
 #[tokio::test]
