@@ -29,6 +29,9 @@ pub const MIRROR: &str = "/mirror.git";
 /// The one place to write; the agent's.
 pub const WORK: &str = "/work";
 
+/// The agent's HOME: in memory, and not in the work tree, where it would be committed.
+pub const HOME: &str = "/tmp/code-workers/home";
+
 /// The coordinator's door.
 pub const COORDINATOR_DOOR: &str = "coordinator.sock";
 /// The gateway's door.

@@ -1,6 +1,9 @@
 //! Where things are inside, in one value: the sandbox's own by [`Places::inside`].
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use protocol::inside;
 
@@ -17,7 +20,7 @@ pub struct Places {
     pub work: PathBuf,
     /// The repository's mirror, read-only.
     pub mirror: PathBuf,
-    /// A folder in memory that does not exist yet: what the worker writes for the agent, see [`Places::home`].
+    /// A folder in memory that does not exist yet, for what the worker writes: the agent's HOME is in it.
     pub scratch: PathBuf,
     /// The folder of sockets.
     pub doors: PathBuf,
@@ -45,7 +48,7 @@ impl Places {
             agent: User { uid: inside::AGENT_UID, gid: inside::AGENT_UID },
             work: inside::WORK.into(),
             mirror: inside::MIRROR.into(),
-            scratch: "/tmp/code-workers".into(),
+            scratch: Path::new(inside::HOME).parent().unwrap_or(Path::new("/tmp")).to_owned(),
             doors: inside::DOORS.into(),
             outbox: inside::OUTBOX.into(),
             agent_files: inside::AGENT_FILES.into(),
@@ -84,5 +87,15 @@ impl Places {
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {
         self.work.join(crate::git::ARTIFACTS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_where_the_protocol_says() {
+        assert_eq!(Places::inside().unwrap().home(), Path::new(inside::HOME));
     }
 }

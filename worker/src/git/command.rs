@@ -47,7 +47,7 @@ pub enum GitError {
         /// What it said, shortened.
         said: String,
     },
-    /// It was still at work after [`GIT_WITHIN`].
+    /// It was still at work when its time was over.
     #[error("git {verb} did not end within {} s", GIT_WITHIN.as_secs())]
     TooSlow {
         /// Its first argument.
