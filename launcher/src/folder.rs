@@ -12,9 +12,6 @@ use sandbox::{Policy, Runsc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A path of a unix socket ends here (`sun_path`, unix(7)).
-const SOCKET_PATH_BYTES: usize = 107;
-
 /// All that a keeper needs to run its sandbox, and that a later launcher needs to clear it away. Holds no
 /// secret.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,14 +71,6 @@ impl SandboxFolder {
 
     /// Makes the folder with all but the plan. It must not be there yet.
     pub(crate) fn make(&self, worker: &WorkerConfig) -> io::Result<()> {
-        let longest = self.coordinator_door();
-        if longest.as_os_str().len() > SOCKET_PATH_BYTES {
-            return Err(io::Error::other(format!(
-                "{} is longer than the {SOCKET_PATH_BYTES} bytes that a socket's path may have; set XDG_RUNTIME_DIR to \
-                 a shorter folder",
-                longest.display()
-            )));
-        }
         if let Some(parent) = self.0.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_vsock::{VsockAddr, VsockListener, VsockStream};
 
 use crate::address::{Address, DialAddress, ListenAddress};
+use crate::short_path::ShortPath;
 
 /// The longest wait for a dialled peer to answer.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,7 +96,8 @@ impl Listener {
             }
             Address::Unix(path) => {
                 clear_the_way(path, address).await?;
-                let listener = UnixListener::bind(path).map_err(system)?;
+                let short = ShortPath::to(path).map_err(system)?;
+                let listener = UnixListener::bind(short.path()).map_err(system)?;
                 let file = SocketFile::of(path.clone()).map_err(system)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system)?;
                 Ok(Self::Unix(listener, file))
@@ -158,14 +160,17 @@ impl Connection {
             Address::Vsock { cid, port } => {
                 VsockStream::connect(VsockAddr::new(*cid, *port)).await.map(Self::Vsock)
             }
-            Address::Unix(path) => loop {
-                match UnixStream::connect(path).await {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+            Address::Unix(path) => {
+                let short = ShortPath::to(path)?;
+                loop {
+                    match UnixStream::connect(short.path()).await {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+                        }
+                        stream => return stream.map(Self::Unix),
                     }
-                    stream => return stream.map(Self::Unix),
                 }
-            },
+            }
         }
     }
 }
@@ -182,7 +187,8 @@ async fn clear_the_way(path: &Path, address: &Address) -> Result<(), ListenError
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(address.clone())),
         Ok(_) => {}
     }
-    match UnixStream::connect(path).await {
+    let short = ShortPath::to(path).map_err(system)?;
+    match UnixStream::connect(short.path()).await {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             tracing::info!("replacing {address}: nobody listens there any more");
             fs::remove_file(path).map_err(system)

@@ -7,6 +7,7 @@ pub mod address;
 pub mod connection;
 pub mod copy;
 pub mod server;
+mod short_path;
 
 pub use address::{Address, DialAddress, ListenAddress};
 pub use connection::Listener;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use relay::connection::ListenError;
-use relay::{Address, Limits, Listener};
+use relay::connection::{Connection, ListenError};
+use relay::{Address, DialAddress, Limits, Listener};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use support::{Relay, dial, echo, listener, round_trip, soon, unix};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -196,4 +196,21 @@ async fn a_socket_file_has_its_mode_and_goes_with_its_listener() {
     let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
     drop(listener);
     assert!(path.exists(), "another program's socket was removed");
+}
+
+#[tokio::test]
+async fn a_path_longer_than_the_system_takes_is_listened_to_and_dialled() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("a".repeat(120)).join("b".repeat(120));
+    std::fs::create_dir_all(&folder).unwrap();
+    let address = format!("unix://{}", folder.join("door.sock").display());
+    let listener = Listener::bind(&address.parse().unwrap(), 0o600).await.unwrap();
+    let dial: DialAddress = address.parse().unwrap();
+    let (mut dialled, mut accepted) = tokio::try_join!(Connection::dial(&dial), listener.accept()).unwrap();
+    dialled.write_all(b"through").await.unwrap();
+    let mut bytes = [0; 7];
+    accepted.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"through");
+    drop(listener);
+    assert!(!folder.join("door.sock").exists(), "the file goes with its listener");
 }
