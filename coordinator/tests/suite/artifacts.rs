@@ -1,14 +1,17 @@
 //! Artifacts: whole or not at all, checked, and in their place at the end.
 
 use protocol::{
-    Code, TaskState, headers, limits,
+    Code, Problem, TaskState, headers, limits,
     report::{Outcome, Report},
     task::Artifact,
     worker::WorkerEnd,
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::house::{House, code, held, id, named, report};
+use crate::{
+    house::{House, code, held, id, named, report},
+    time::Bench,
+};
 
 fn artifact(name: &str, bytes: &[u8]) -> Artifact {
     Artifact { name: name.to_owned(), size: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
@@ -168,4 +171,18 @@ async fn what_a_crash_left_to_do_is_done_at_the_next_start() {
     assert_eq!(got.bytes().await.unwrap(), "abc");
     crate::house::until(|| folder.join("log").is_file() && !folder.join(".attempt-1").exists()).await;
     house.submit(named("u")).await;
+}
+
+#[tokio::test]
+async fn a_task_may_have_so_many_bytes_and_no_more() {
+    let bench = Bench::open().await;
+    let claim = bench.run(named("t")).await;
+    let note = async |name: &str, size: u64| {
+        let artifact = Artifact { size, ..artifact(name, b"") };
+        bench.queue.note_upload(id("t"), claim, artifact).await.map_err(Problem::from)
+    };
+    note("a", limits::TASK_ARTIFACT_BYTES - 10).await.unwrap();
+    assert_eq!(note("b", 11).await.unwrap_err().code, Code::TooLarge);
+    note("b", 10).await.unwrap();
+    note("a", 5).await.unwrap();
 }

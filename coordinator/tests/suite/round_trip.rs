@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::house::{COMMIT, House, KEY, agent, code, exec, id, named, queue, report, soon};
 use protocol::{
-    Code, Task, TaskState,
+    Code, Task, TaskState, limits,
     report::Outcome,
     submit::NewTask,
     task::{Priority, TaskFilter},
@@ -74,6 +74,8 @@ async fn many_tasks_come_in_together_or_not_at_all() {
     assert_eq!(answer.status(), 201);
     let tasks: Vec<Task> = answer.json().await.unwrap();
     assert!(tasks.iter().map(|task| task.id.as_str()).eq(names.iter().map(String::as_str)));
+    let page = house.owner.tasks(&TaskFilter { limit: Some(1_000), ..TaskFilter::default() }).await.unwrap();
+    assert_eq!(page.tasks.len(), usize::try_from(limits::PAGE_ROWS).unwrap());
 
     let answer = post(vec![named("new"), exec("nowhere")]).await.unwrap();
     assert_eq!(answer.status(), 404);

@@ -14,15 +14,15 @@ use uuid::Uuid;
 
 use crate::house::{folders, id, named, open_queue, queue, report, seed, soon, submit};
 
-struct Bench {
-    queue: Arc<Queue>,
-    clock: Clock,
+pub(crate) struct Bench {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) clock: Clock,
     worker: WorkerId,
     _base: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let base = tempfile::tempdir().unwrap();
         let queues = open_queue(&folders(base.path()));
         seed(&queues).await;
@@ -40,7 +40,7 @@ impl Bench {
         self.queue.tokens().claim(&leased.task.id, lease.attempt, lease.token.expose())
     }
 
-    async fn run(&self, task: NewTask) -> Claim {
+    pub(crate) async fn run(&self, task: NewTask) -> Claim {
         submit(&self.queue, vec![task]).await;
         let claim = self.lease().await;
         self.queue.start(&id("t"), claim, self.clock.now()).await.unwrap();
