@@ -81,3 +81,19 @@ impl Default for Stopper {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_reason_is_the_one_that_counts_for_whoever_asks_when() {
+        let stopper = Stopper::new();
+        let (early, ()) = tokio::join!(stopper.stopped(), async {
+            tokio::task::yield_now().await;
+            stopper.stop(Stop::TimedOut);
+            stopper.stop(Stop::LeaseLost);
+        });
+        assert_eq!((early, stopper.stopped().await), (Stop::TimedOut, Stop::TimedOut));
+    }
+}

@@ -118,13 +118,15 @@ fn fill(file: &AgentFile, values: &Values, program: &Path, mut env: BTreeMap<Str
 fn base_env(places: &Places, path: &str) -> BTreeMap<String, String> {
     let home = places.home().display().to_string();
     let cache = places.cache().display().to_string();
+    // The agents' own way to run commands is bash's.
+    let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|shell| Path::new(shell).exists());
     let pairs = [
         ("PATH", path),
         ("HOME", &home),
         ("XDG_CACHE_HOME", &cache),
         ("USER", "agent"),
         ("LOGNAME", "agent"),
-        ("SHELL", "/bin/sh"),
+        ("SHELL", shell.unwrap_or("/bin/sh")),
         ("LANG", "C.UTF-8"),
         ("TERM", "dumb"),
         ("NO_COLOR", "1"),
