@@ -95,6 +95,7 @@ async fn a_base_is_pinned_to_what_the_source_has_now() {
     let (house, folder, first) = with_repo().await;
     let task_1 = settled(&house, task("t1", None)).await;
     assert_eq!((task_1.state, task_1.base.commit.as_deref()), (TaskState::Ready, Some(first.as_str())));
+    let between = commit(&folder, "between");
     let second = commit(&folder, "two");
     assert_eq!(settled(&house, task("t2", None)).await.base.commit.as_deref(), Some(second.as_str()));
     git(&folder, &["branch", "side", &first]);
@@ -105,6 +106,9 @@ async fn a_base_is_pinned_to_what_the_source_has_now() {
     std::fs::remove_dir_all(&folder).unwrap();
     let known = house.owner.submit(&task("t4", Some(&second.to_uppercase())), Duration::ZERO).await.unwrap();
     assert_eq!((known.state, known.base.commit.as_deref()), (TaskState::Ready, Some(second.as_str())));
+    // One that the mirror has is found there, though the source is gone.
+    let found = settled(&house, task("t5", Some(&between))).await;
+    assert_eq!((found.state, found.base.commit.as_deref()), (TaskState::Ready, Some(between.as_str())));
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@ use coordinator::{
     queue::{LeaseRequest, Queue, RUN_MARGIN, Reported, after},
     tokens::Claim,
 };
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use protocol::{Code, Problem, TaskState, WorkerId, limits, report::Outcome, submit::NewTask};
+use protocol::{
+    Code, Problem, TaskState, WorkerId, limits, report::Outcome, submit::NewTask, worker::WorkerEnd,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,6 +32,10 @@ impl Bench {
         let clock = Clock::start();
         let worker = queues.add_worker(queue("q"), "test".to_owned(), clock.now()).await.unwrap();
         Self { queue: queues, clock, worker, _base: base }
+    }
+
+    fn request(&self) -> LeaseRequest {
+        LeaseRequest { worker: self.worker.clone(), queue: queue("q"), request: Uuid::new_v4() }
     }
 
     async fn lease(&self) -> Claim {
@@ -166,4 +173,47 @@ async fn an_order_ends_the_longest_wait() {
     tokio::task::yield_now().await;
     bench.queue.cancel(&id("t"), now).await.unwrap();
     assert_eq!(soon(waiting).await.unwrap().unwrap().orders.len(), 1);
+}
+
+#[tokio::test]
+async fn the_longest_wait_ends_with_its_lease() {
+    let bench = Bench::open().await;
+    let claim = bench.run(named("t")).await;
+    let (queue, now) = (bench.queue.clone(), bench.clock.now());
+    let waiting = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        queue.heartbeat(&id("t"), claim, 0, Duration::from_secs(3_600), now, &stop).await
+    });
+    tokio::task::yield_now().await;
+    bench.reap(after(now, limits::LEASE + Duration::from_secs(1))).await;
+    assert_eq!(soon(waiting).await.unwrap().unwrap_err().code, Code::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_worker_that_ended_while_it_waited_gets_nothing() {
+    let bench = Bench::open().await;
+    let (queue, clock, request) = (bench.queue.clone(), bench.clock, bench.request());
+    let waiting = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        queue.lease(&request, Duration::from_secs(3_600), clock, &stop).await
+    });
+    tokio::task::yield_now().await;
+    let end = WorkerEnd { exit: None, reason: "killed".to_owned() };
+    bench.queue.end_worker(&bench.worker, end, clock.now()).await.unwrap();
+    submit(&bench.queue, vec![named("t")]).await;
+    assert_eq!(Problem::from(soon(waiting).await.unwrap().unwrap_err()).code, Code::WrongKey);
+    assert_eq!(bench.state().0, TaskState::Ready);
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_is_there_to_take_goes_back_at_once() {
+    let bench = Bench::open().await;
+    submit(&bench.queue, vec![named("t")]).await;
+    let stop = CancellationToken::new();
+    let (gone, request) = (bench.request(), bench.request());
+    // Polled once, and dropped: the operation is under way.
+    assert!(bench.queue.lease(&gone, Duration::ZERO, bench.clock, &stop).now_or_never().is_none());
+    let wait = Duration::from_secs(3_600);
+    let leased = soon(bench.queue.lease(&request, wait, bench.clock, &stop)).await.unwrap().unwrap();
+    assert_eq!((leased.task.id, leased.lease.attempt), (id("t"), 1));
 }
