@@ -58,9 +58,9 @@ bin=$(find "$PWD/target" -path '*/release/code-workers' -newermt '1970-01-01' -p
 stage 'start'
 # A place of its own beside yours: another data folder, key and ports, so that nothing of yours is touched.
 place=$share/quickstart
-mkdir -p "$place/data/code-workers"
-ln -sfn "$share/agents" "$place/data/code-workers/agents"
-export XDG_DATA_HOME=$place/data XDG_CONFIG_HOME=$place/config
+mkdir -p "$place/code-workers"
+ln -sfn "$share/agents" "$place/code-workers/agents"
+export XDG_DATA_HOME=$place XDG_CONFIG_HOME=$place/config
 unset XDG_RUNTIME_DIR FORTRESS_API_KEY COORDINATOR_URL
 
 free_port() { # free_port FIRST: the first port from there that nobody listens on
@@ -86,8 +86,13 @@ trap 'exit 143' TERM
 
 logs=$place/logs
 mkdir -p "$logs"
-wait_for() { # wait_for FILE TEXT PID: until the program has said so, or has ended
-    tail -n +1 -f --pid="$3" "$1" 2>/dev/null | grep -m1 -- "$2" || { cat "$1" >&2; fail "see above"; }
+wait_for() { # wait_for FILE TEXT PID: the line that says so; fails when the program has ended without
+    local line
+    until line=$(grep -m1 -- "$2" "$1"); do
+        kill -0 "$3" 2>/dev/null || { cat "$1" >&2; fail 'it did not start: see above'; }
+        sleep 0.1
+    done
+    printf '%s\n' "$line"
 }
 begin() { # begin NAME COMMAND...: in the background, its words in a file
     local name=$1
@@ -130,6 +135,9 @@ fi
 "$bin/code-workers" repo remove "$name" >/dev/null 2>&1 || true
 "$bin/code-workers" repo add "$name" "$repo"
 begin launcher "$bin/code-workers" run-worker "$name"
+case $(wait_for "$logs/launcher" 'waiting\|no sandbox' "$!") in
+*'no sandbox'*) cat "$logs/launcher" >&2; fail 'no sandbox can be had: see above' ;;
+esac
 
 stage 'the agent works'
 say "\$ send_task.sh $name \"$prompt\""
