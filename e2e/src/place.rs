@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
-    os::unix::fs::symlink,
+    os::unix::{
+        fs::{chown, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -24,6 +27,7 @@ pub struct Place {
     up: Option<Process>,
     model: Option<Process>,
     environment: BTreeMap<String, String>,
+    user: Option<u32>,
     home: TempDir,
 }
 
@@ -63,12 +67,21 @@ impl Place {
         let owner =
             format!("unix://{}", home.path().join(".local/share/code-workers/run/owner.sock").display());
         environment.insert("COORDINATOR_URL".to_owned(), owner);
-        let place = Self { launchers: Vec::new(), up: None, model: None, environment, home };
+        let place = Self { launchers: Vec::new(), up: None, model: None, environment, user: None, home };
         fs::create_dir_all(place.data()).unwrap();
         if let Some(agents) = std::env::var_os("CODE_WORKERS_AGENTS") {
             symlink(agents, place.data().join("agents")).unwrap();
         }
         place
+    }
+
+    /// Lets all programs that start from now on run as a plain user; the scenario itself is root.
+    pub fn as_plain_user(&mut self) {
+        chown(self.home(), Some(PLAIN_USER), Some(PLAIN_USER)).unwrap();
+        for folder in [".local", ".local/share", ".local/share/code-workers"] {
+            chown(self.home().join(folder), Some(PLAIN_USER), Some(PLAIN_USER)).unwrap();
+        }
+        self.user = Some(PLAIN_USER);
     }
 
     /// A place that is up, with a model that plays these turns (TOML, as recorded-model reads it).
@@ -246,6 +259,9 @@ impl Place {
     }
 
     fn with_environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.env_clear().envs(&self.environment).current_dir(self.home())
     }
 }
@@ -255,6 +271,9 @@ impl Default for Place {
         Self::new()
     }
 }
+
+/// `nobody`: has no home, no group and nobody's files.
+const PLAIN_USER: u32 = 65_534;
 
 /// The real key that no sandbox may ever see.
 pub const REAL_KEY: &str = "sk-real-0123456789-never-inside";

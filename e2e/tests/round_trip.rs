@@ -1,7 +1,7 @@
 //! A task goes all the way round: queue, sandbox, agent, metered key, branch.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use e2e::{Agent, Place};
 
@@ -22,6 +22,22 @@ fn an_exec_task_comes_back_with_its_exit_code_and_output() {
     assert_eq!(ran.code, 1, "{ran:?}");
     let task = place.task("seven");
     assert_eq!((&task["state"], &task["result"]["exit_code"]), (&"failed".into(), &7.into()), "{task}");
+}
+
+#[test]
+fn a_plain_user_has_sandboxes_too() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return; // then the other scenarios are a plain user's
+    }
+    let mut place = Place::new();
+    place.as_plain_user();
+    place.model("[[turn]]\ntext = 'unused'");
+    place.up();
+    place.repo("sample", &[("hello.txt", "it is here\n")]);
+    place.launch(&["sample"]);
+    let ran = place.cli(&["send", "--wait", "--exec", "sample", "--", "sh", "-c", "id -u; cat hello.txt"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("1001\n") && ran.out.contains("it is here"), "{ran:?}");
 }
 
 /// Every agent mends the sample repository; the branch applies, and its test passes in another sandbox.
