@@ -82,3 +82,52 @@ fn agent_failed(failure: &Failure) -> String {
         None => format!("agent_failed: {}", failure.message.chars().take(1_000).collect::<String>()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    /// wait(2): the code in the second byte, the signal in the first.
+    fn exited(code: i32) -> Ended {
+        Ended::Exited(ExitStatus::from_raw(code << 8))
+    }
+
+    fn failure(line: &str) -> Failure {
+        Failure { message: "API Error: 402".to_owned(), line: line.to_owned() }
+    }
+
+    fn of(ended: Ended, failure: Option<&Failure>) -> (Outcome, Option<String>, Option<i32>) {
+        let verdict = Verdict::of(ended, failure, Duration::from_secs(9));
+        (verdict.outcome, verdict.reason, verdict.exit_code)
+    }
+
+    #[test]
+    fn an_agent_that_says_that_it_failed_has_failed_whatever_its_exit_code() {
+        let (outcome, reason, code) = of(exited(0), Some(&failure("{}")));
+        assert_eq!((outcome, code), (Outcome::Failed, Some(0)));
+        assert_eq!(reason.unwrap(), "agent_failed: API Error: 402");
+        assert_eq!(of(exited(0), None), (Outcome::Succeeded, None, Some(0)));
+        assert_eq!(of(exited(137), None), (Outcome::Failed, Some("exit_code: 137".to_owned()), Some(137)));
+    }
+
+    #[test]
+    fn what_the_gateway_refused_is_told_by_its_own_word() {
+        for word in ["budget_spent", "key_revoked"] {
+            let line = format!(r#"{{"message":"unexpected status: {word}: …"}}"#);
+            let reason = of(exited(1), Some(&failure(&line))).1.unwrap();
+            assert!(reason.starts_with(&format!("{word}: ")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_signal_and_a_stop_are_told_apart() {
+        let (outcome, reason, code) = of(Ended::Exited(ExitStatus::from_raw(9)), None);
+        assert_eq!((outcome, code), (Outcome::Failed, Some(137)));
+        assert!(reason.unwrap().starts_with("killed: signal 9"));
+        let (outcome, reason, _) = of(Ended::Stopped(Stop::TimedOut), Some(&failure("budget_spent")));
+        assert_eq!(outcome, Outcome::TimedOut);
+        assert!(reason.unwrap().contains("9 s"));
+    }
+}

@@ -92,6 +92,8 @@ fn claude_is_understood() {
         "usage 2600 92",
     ];
     assert_eq!(done, expected);
+    let other = br#"{"type":"assistant","message":{"content":[{"type":"of tomorrow","text":"x"}]}}"#;
+    assert_eq!(shipped("claude").reading().findings(other), Some(Vec::new()));
     // The line says subtype "success".
     let refused = findings("claude", "refused");
     assert_eq!(shape(&refused).last().unwrap(), "failure");

@@ -65,6 +65,19 @@ async fn a_base_that_the_mirror_lacks_is_named() {
 }
 
 #[tokio::test]
+async fn of_a_line_that_is_too_long_the_start_is_shown_and_the_rest_counted() {
+    let Some(place) = Place::new() else { return };
+    let outcome =
+        place.exec(&["bash", "-c", "head -c 1000000 /dev/zero | tr '\\0' 'y'; echo; echo end"]).await;
+    let shown = protocol::limits::OUTPUT_LINE_BYTES;
+    let line = |text: String| EventBody::Output { stream: "stdout".into(), text };
+    assert!(outcome.events.contains(&line("y".repeat(shown))));
+    assert!(outcome.events.contains(&line("end".into())));
+    assert_eq!(outcome.events.last(), Some(&EventBody::Dropped { bytes: 1_000_000 - shown as u64 }));
+    assert!(outcome.log.len() > 1_000_000);
+}
+
+#[tokio::test]
 async fn a_flood_of_output_is_cut_and_counted() {
     let Some(place) = Place::new() else { return };
     let outcome =
