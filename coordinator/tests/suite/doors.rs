@@ -94,6 +94,9 @@ async fn an_ended_workers_token_opens_nothing() {
     house.owner.end_worker(&worker.id, &end).await.unwrap();
     let lease = worker.lease_by(uuid::Uuid::new_v4(), 0).await;
     assert_eq!(crate::house::code(lease), Code::WrongKey);
+    let lease =
+        protocol::inside::HeldLease { task: crate::house::id("t"), token: "x".parse().unwrap(), attempt: 1 };
+    assert_eq!(crate::house::code(worker.client.with_lease(lease).start().await), Code::WrongKey);
     let unknown = house.owner.end_worker(&"w-none".parse().unwrap(), &end).await;
     assert_eq!(crate::house::code(unknown), Code::UnknownWorker);
     let new = protocol::worker::NewWorker { queue: queue("nowhere"), name: "x".to_owned() };

@@ -95,6 +95,9 @@ async fn a_silent_worker_loses_its_lease_and_a_heard_one_does_not() {
         bench.beat(claim, now).await.unwrap();
         assert_eq!(bench.reap(now).await, TaskState::Running);
     }
+    // Another lease's heartbeat does not count as this one's.
+    let stale = Claim { serial: claim.serial + 1, ..claim };
+    assert_eq!(bench.beat(stale, after(now, limits::LEASE / 2)).await.unwrap_err().code, Code::LeaseLost);
     now = after(now, limits::LEASE);
     assert_eq!(bench.reap(now).await, TaskState::Scheduled);
     assert_eq!(bench.state().2.as_deref(), Some("lease_expired"));
