@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use crate::policy::{Policy, SandboxId};
 use crate::runsc::{MemoryLimit, Runsc};
 use crate::{cgroup, console, destroy, root_folder, spec};
 
-/// How long what a dead sandbox printed may take to arrive.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long what a dead sandbox printed may take to arrive. Its end comes with the last of its processes.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How long `runsc kill` may take.
 const KILL_TIME: Duration = Duration::from_secs(20);
@@ -173,7 +174,7 @@ async fn attempt(
         .current_dir(folder)
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(writer.try_clone().map_err(failed)?)
+        .stdout(once_more(&writer).map_err(failed)?)
         .stderr(writer)
         .spawn()
         .map_err(|why| StartError::Spawn { program: program.into(), why })?;
@@ -194,6 +195,11 @@ async fn attempt(
         console,
         cgroups: cgroups.to_vec(),
     })))
+}
+
+/// The same pipe, opened apart. gVisor sets its end to not block, and a copy would share that with the other.
+fn once_more(writer: &io::PipeWriter) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", writer.as_raw_fd()))
 }
 
 /// runsc writes its pid file when the sandbox has been made. Ours is a pipe, so that this is an event.
