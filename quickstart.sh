@@ -74,11 +74,13 @@ export COORDINATOR_BIND GATEWAY_BIND COORDINATOR_URL=http://$COORDINATOR_BIND
 
 children=()
 # shellcheck disable=SC2317 # called by the trap
-stop() {
-    local child
+stop() { # the last one first: a launcher ends what it owes while the coordinator is still there
+    local i
     trap - EXIT INT TERM
-    for child in "${children[@]}"; do kill -TERM "$child" 2>/dev/null || true; done
-    for child in "${children[@]}"; do wait "$child" 2>/dev/null || true; done
+    for ((i = ${#children[@]} - 1; i >= 0; i--)); do
+        kill -TERM "${children[i]}" 2>/dev/null || continue
+        wait "${children[i]}" 2>/dev/null || true
+    done
 }
 trap stop EXIT
 trap 'exit 130' INT
@@ -135,7 +137,7 @@ fi
 "$bin/code-workers" repo remove "$name" >/dev/null 2>&1 || true
 "$bin/code-workers" repo add "$name" "$repo"
 begin launcher "$bin/code-workers" run-worker "$name"
-case $(wait_for "$logs/launcher" 'waiting\|no sandbox' "$!") in
+case $(wait_for "$logs/launcher" 'sandbox waits\|no sandbox' "$!") in
 *'no sandbox'*) cat "$logs/launcher" >&2; fail 'no sandbox can be had: see above' ;;
 esac
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use protocol::WorkerId;
 use protocol::inside::{
-    AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
+    AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, HOME, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
 };
 use sandbox::{HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, SandboxId, User, Work};
 
@@ -63,11 +64,11 @@ fn read_only(config: &Config, folder: &SandboxFolder) -> anyhow::Result<Vec<Moun
     if let Some(files) = &config.agent_files {
         mounts.push(mount(files, AGENT_FILES)?);
     }
-    for (host, inside) in [(folders.agents(), AGENT_PROGRAMS), (folders.mirror(&config.queue), MIRROR)] {
-        if host.is_dir() {
-            mounts.push(mount(&host, inside)?);
-        }
+    if folders.agents().is_dir() {
+        mounts.push(mount(&folders.agents(), AGENT_PROGRAMS)?);
     }
+    let mirror = mount(&folders.mirror(&config.queue), MIRROR);
+    mounts.push(mirror.context("the repository has no mirror here; `code-workers repo add` makes it")?);
     for toolchain in &config.toolchains {
         mounts.push(mount(toolchain, &toolchain.to_string_lossy())?);
     }
@@ -81,7 +82,7 @@ fn mount(host: &Path, inside: &str) -> anyhow::Result<Mount> {
 }
 
 fn user(name: &str, id: u32) -> anyhow::Result<User> {
-    Ok(User { name: name.to_owned(), id, home: InsidePath::try_from(format!("{WORK}/home").as_str())? })
+    Ok(User { name: name.to_owned(), id, home: InsidePath::try_from(HOME)? })
 }
 
 fn environment(config: &Config) -> Vec<(String, String)> {

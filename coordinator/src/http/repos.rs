@@ -32,7 +32,17 @@ pub(super) async fn add(
         .map_err(|error| Failure::new(Code::BadSource, format!("source: {error}")))?;
     let created_at = coordinator.clock.now();
     let repo = Repo { name, source: shown(&found.source, found.shown), created_at };
-    let (repo, new) = coordinator.queue.add_repo(Registered { repo, source: found.source }).await?;
+    let registered = Registered { repo, source: found.source.clone() };
+    let (repo, new) = coordinator.queue.add_repo(registered).await?;
+    // A sandbox mounts the mirror when it starts, which may be before the first task comes.
+    if let Err(error) =
+        coordinator.helper.refresh(&coordinator.folders.mirror(&repo.name), &found.source).await
+    {
+        if new {
+            coordinator.queue.remove_repo(repo.name).await?;
+        }
+        return Err(Failure::new(Code::BadSource, format!("source: {error}")));
+    }
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, JsonBody(repo)))
 }
