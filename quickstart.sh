@@ -7,7 +7,7 @@
 #
 # It says what it installs: runsc (gVisor), node and a C compiler with apt, as root or with sudo; opencode, at the
 # version that agents/opencode.toml pins, with npm into the data folder. With ANTHROPIC_API_KEY or OPENAI_API_KEY
-# the model is the real one; without, a recorded one. All that it starts is stopped at the end, on Ctrl-C too.
+# the model is the real one; without, a recorded one, which can do nothing but what is recorded. All that it starts is stopped at the end, on Ctrl-C too.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -110,13 +110,14 @@ if [ -n "${ANTHROPIC_API_KEY:-}" ]; then
 elif [ -n "${OPENAI_API_KEY:-}" ]; then
     say 'model: OpenAI, with your OPENAI_API_KEY'
     model=(--model openai/gpt-5.1-codex)
-elif [ -n "$repo" ] && [ -z "${ANTHROPIC_UPSTREAM_URL:-}" ]; then
-    fail 'your own repository needs a real model: set ANTHROPIC_API_KEY or OPENAI_API_KEY'
+elif [ -n "${ANTHROPIC_UPSTREAM_URL:-}" ]; then
+    say "model: the one at $ANTHROPIC_UPSTREAM_URL"
 else
-    recorded=1
+    recorded='recorded-model/sample/turns.toml'
+    [ -z "$repo" ] || recorded='recorded-model/sample/any-repository.toml'
     say 'model: RECORDED. No ANTHROPIC_API_KEY or OPENAI_API_KEY is set, so the answers are played from'
-    say '       recorded-model/sample/turns.toml; agent, sandbox, queue and gateway are real.'
-    begin model "$bin/code-workers-recorded-model" --listen 127.0.0.1:0 --turns recorded-model/sample/turns.toml
+    say "       $recorded; agent, sandbox, queue and gateway are real."
+    begin model "$bin/code-workers-recorded-model" --listen 127.0.0.1:0 --turns "$recorded"
     address=$(wait_for "$logs/model" 'listening on' "$!")
     export ANTHROPIC_UPSTREAM_URL=http://${address##* }
 fi

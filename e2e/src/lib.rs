@@ -9,9 +9,11 @@
 )]
 
 mod agents;
+mod files;
 mod place;
 mod process;
 
 pub use agents::{Agent, agents_folder};
+pub use files::wait_for_file;
 pub use place::{Place, REAL_KEY, Ran};
 pub use process::Process;

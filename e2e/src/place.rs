@@ -168,6 +168,11 @@ impl Place {
         self.up = Some(up);
     }
 
+    /// Ends coordinator and gateway.
+    pub fn down(&mut self) {
+        self.up = None;
+    }
+
     /// The process that holds coordinator and gateway.
     pub fn up_process(&mut self) -> &mut Process {
         self.up.as_mut().unwrap()

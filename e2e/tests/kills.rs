@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use e2e::{Place, Process};
+use e2e::{Place, Process, wait_for_file};
 
 /// The pids of the programs of this name whose environment names this place.
 fn pids_of(place: &Place, program: &str) -> Vec<u32> {
@@ -89,6 +89,23 @@ fn a_sandbox_killed_in_the_middle_is_told_and_its_task_tried_again() {
         fs::read_dir(place.run_folder().join("sandboxes")).unwrap().count(),
         0,
         "nothing is left behind"
+    );
+}
+
+#[test]
+fn a_report_in_a_dead_sandbox_is_delivered() {
+    let (mut place, _sent) = with_a_running_task(2);
+    place.down();
+    let sandbox = fs::read_dir(place.run_folder().join("sandboxes")).unwrap().next().unwrap().unwrap().path();
+    wait_for_file(&sandbox.join("outbox/report.json"));
+    kill_9(&pids_of(&place, "runsc-sandbox"));
+    place.up();
+    place.start_cli(&["logs", "-f", "long"]).wait_for("== succeeded");
+    let task = place.task("long");
+    assert_eq!(
+        (&task["attempt"], &task["result"]["message"]),
+        (&1.into(), &"begun\nended\n".into()),
+        "{task:#}"
     );
 }
 

@@ -56,6 +56,3 @@ async fn send(client: &LeasedClient, outbox: &Outbox, held: HeldReport) -> Resul
     report.artifacts = there;
     client.result(&report).await.map(|_| ())
 }
-
-#[cfg(test)]
-mod tests;
