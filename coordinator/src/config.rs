@@ -8,8 +8,6 @@ use protocol::{
     settings::{Faults, Key, Settings, Sources},
 };
 
-/// Where the owner's side listens unless it is said.
-const BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7222);
 /// What a task may spend unless it, or the configuration, says: 5 USD.
 const TASK_BUDGET: Usd = Usd::from_nanos(5_000_000_000);
 
@@ -46,15 +44,9 @@ impl Config {
             settings
                 .fault("FORTRESS_API_KEY: use visible ASCII characters only, since it travels in a header");
         }
-        let bind = settings.or(&Key::COORDINATOR_BIND, BIND);
-        if !bind.ip().is_loopback() {
-            settings.fault(format!(
-                "COORDINATOR_BIND: {bind} is not a loopback address; use 127.0.0.1:PORT, and a relay to be \
-                 reached from elsewhere"
-            ));
-        }
+        let bind = settings.coordinator_bind();
         let task_budget = settings.or(&Key::TASK_BUDGET, TASK_BUDGET);
-        let json_logs = settings.optional::<String>(&Key::LOG_FORMAT).as_deref() == Some("json");
+        let json_logs = settings.json_logs();
         settings.finish(Self { owner_key, bind, folders, task_budget, json_logs })
     }
 }

@@ -71,7 +71,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
 fn log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let logs = logs.with_ansi(std::io::stderr().is_terminal());
+    let logs = logs.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
     if json {
         logs.json().init();
     } else {

@@ -1,10 +1,6 @@
 //! The gateway's configuration, understood whole before anything is opened.
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use http::Uri;
 use protocol::{
@@ -48,20 +44,8 @@ impl Config {
     /// # Errors
     /// Every fault at once.
     pub fn read(mut settings: Settings, folders: &Folders) -> Result<Self, Faults> {
-        let bind = settings.or(&Key::GATEWAY_BIND, SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)));
-        if !bind.ip().is_loopback() {
-            settings.fault(format!(
-                "GATEWAY_BIND: {bind} is not a loopback address, and the gateway serves this machine alone: use 127.0.0.1"
-            ));
-        }
-        let log_json = match settings.optional::<String>(&Key::LOG_FORMAT).as_deref() {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                settings.fault(format!("LOG_FORMAT: {other:?} is not json or text"));
-                false
-            }
-        };
+        let bind = settings.gateway_bind();
+        let log_json = settings.json_logs();
         let config = Self {
             bind,
             socket: folders.gateway_socket(),

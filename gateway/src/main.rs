@@ -1,6 +1,12 @@
 //! `code-workers-gateway`: the program around the room. It only wires.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
@@ -54,6 +60,7 @@ async fn main() -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
     if config.log_json {
         log.json().init();

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -178,6 +179,40 @@ impl Settings {
     /// A setting, or its default.
     pub fn or<T: FromStr<Err: fmt::Display>>(&mut self, key: &Key, default: T) -> T {
         self.optional(key).unwrap_or(default)
+    }
+
+    /// Where the coordinator listens for its owner: loopback, port 7222 where nothing is said.
+    pub fn coordinator_bind(&mut self) -> SocketAddr {
+        self.loopback(&Key::COORDINATOR_BIND, 7222)
+    }
+
+    /// Where the gateway listens on the host: loopback, port 4000 where nothing is said.
+    pub fn gateway_bind(&mut self) -> SocketAddr {
+        self.loopback(&Key::GATEWAY_BIND, 4000)
+    }
+
+    fn loopback(&mut self, key: &Key, port: u16) -> SocketAddr {
+        let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let bind = self.or(key, usual);
+        if !bind.ip().is_loopback() {
+            let name = key.env.unwrap_or_default();
+            self.fault(format!(
+                "{name}: {bind} is not a loopback address, and this machine alone is served: use {usual}"
+            ));
+        }
+        bind
+    }
+
+    /// Whether logs are for machines.
+    pub fn json_logs(&mut self) -> bool {
+        match self.optional::<String>(&Key::LOG_FORMAT).as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                self.fault(format!("LOG_FORMAT: {other:?} is not json or text"));
+                false
+            }
+        }
     }
 
     /// A list of strings from the configuration file.

@@ -38,7 +38,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     // A standard error that nobody reads any more must not end the program.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false).init();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! A policy in, a running gVisor sandbox out.
 //!
 //! [`Policy`] says what a sandbox may see and use; [`Runsc::probe`] asks the binary on this machine what it
-//! can do; [`oci_spec`] joins the two into an OCI document; [`start`] runs it and [`destroy`] leaves nothing
+//! can do; [`oci_spec()`] joins the two into an OCI document; [`start()`] runs it and [`destroy()`] leaves nothing
 //! behind, also from another process and also twice. This room knows no task, no queue and no key.
 
 mod cgroup;

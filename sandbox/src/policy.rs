@@ -79,7 +79,7 @@ pub struct Work {
     /// The uid and gid that own it.
     pub owner: u32,
     /// A host folder on a disk in which the store is kept (where runsc can: see [`crate::WorkStore`]). A folder
-    /// named after the sandbox is made in it, and removed by [`crate::destroy`].
+    /// named after the sandbox is made in it, and removed by [`crate::destroy()`].
     pub store: HostPath,
 }
 

@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long `runsc kill` may take.
 const KILL_TIME: Duration = Duration::from_secs(20);
 
-/// The files in a sandbox's own folder; [`crate::destroy`] needs nothing else.
+/// The files in a sandbox's own folder; [`crate::destroy()`] needs nothing else.
 pub(crate) struct Files<'a>(pub(crate) &'a Path);
 
 impl Files<'_> {
@@ -55,7 +55,7 @@ impl Files<'_> {
     }
 }
 
-/// A sandbox that was started by this process. Dropping it leaves it running; [`crate::destroy`] ends it.
+/// A sandbox that was started by this process. Dropping it leaves it running; [`crate::destroy()`] ends it.
 #[derive(Debug)]
 pub struct Sandbox {
     id: SandboxId,
@@ -79,7 +79,7 @@ pub enum Exit {
     Failed(String),
 }
 
-/// A sandbox that did not come to be. What was made of it is for [`crate::destroy`] to remove.
+/// A sandbox that did not come to be. What was made of it is for [`crate::destroy()`] to remove.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The bundle could not be written.

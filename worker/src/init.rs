@@ -90,5 +90,5 @@ fn exit_code(status: WaitStatus) -> u8 {
 
 /// The log of `init` and `work`: standard error, which the launcher keeps.
 pub(crate) fn start_log() {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).log_internal_errors(false).init();
 }

@@ -1,22 +1,15 @@
 //! Where the two servers listen.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, os::unix::net::UnixStream, path::PathBuf};
 
-use protocol::{
-    folders::Folders,
-    settings::{Key, Settings},
-};
+use protocol::{folders::Folders, settings::Settings};
 
 use crate::failure::{Exit, Failure};
 
 /// Where a server answers.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
-    /// That it is loopback is the server's own rule. Port 0 is any port, which the server alone knows then.
+    /// Port 0 is any port, which the server alone knows then.
     pub(super) tcp: SocketAddr,
     /// Its unix socket.
     pub(super) socket: PathBuf,
@@ -40,11 +33,9 @@ pub(super) struct Addresses {
 impl Addresses {
     /// From the settings that the servers read too.
     pub(super) fn read(settings: &mut Settings, folders: &Folders) -> Self {
-        let mut tcp = |key, port| settings.or(key, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let (coordinator, gateway) = (tcp(&Key::COORDINATOR_BIND, 7222), tcp(&Key::GATEWAY_BIND, 4000));
         Self {
-            coordinator: Address { tcp: coordinator, socket: folders.owner_socket() },
-            gateway: Address { tcp: gateway, socket: folders.gateway_socket() },
+            coordinator: Address { tcp: settings.coordinator_bind(), socket: folders.owner_socket() },
+            gateway: Address { tcp: settings.gateway_bind(), socket: folders.gateway_socket() },
         }
     }
 
