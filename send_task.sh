@@ -18,6 +18,8 @@ die() { # EXIT_CODE TEXT
     exit "$1"
 }
 
+here='^(unix://.*|(http://)?(127\.[0-9.]+|localhost|\[::1\])(:[0-9]+)?/?)$' # addresses of this machine
+
 setting() { # NAME: its value from the environment, else from a .env file, which is read and never run
     local file line value
     [ -z "${!1:-}" ] || { printf %s "${!1}" && return; }
@@ -30,7 +32,11 @@ setting() { # NAME: its value from the environment, else from a .env file, which
                 \"*\"* | \'*\'*) value=${value:1} value=${value%%"${BASH_REMATCH[2]:0:1}"*} ;;
                 *) value=${value%%[[:space:]]*} ;;
             esac
-            [ -z "$value" ] || { printf %s "$value" && return; }
+            [ -n "$value" ] || continue
+            # A repository may have brought the .env here: it must not choose where the key goes.
+            [[ $file != .env || $1 != COORDINATOR_* || $value =~ $here ]] ||
+                die 2 "$1 in .env of this folder names another machine: put it into the environment or ~/.config/code-workers/.env"
+            printf %s "$value" && return
         done <"$file"
     done
 }
@@ -87,7 +93,9 @@ exit_code() { # STATE
 connect() { # sets $url, $base, $where and $key
     local bind
     command -v curl >/dev/null || die 5 'curl is missing; install it (apt-get install curl)'
-    url=$(setting COORDINATOR_URL) bind=$(setting COORDINATOR_BIND) key=$(setting FORTRESS_API_KEY)
+    url=$(setting COORDINATOR_URL) || exit
+    bind=$(setting COORDINATOR_BIND) || exit
+    key=$(setting FORTRESS_API_KEY)
     url=${url:-http://${bind:-127.0.0.1:7222}} where=()
     case $url in
         unix:///*) base=http://localhost where=(--unix-socket "${url#unix://}") ;;

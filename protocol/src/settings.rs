@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -17,6 +17,9 @@ pub use keys::Key;
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIGURATION: u8 = 64;
+
+/// `.env` of the working folder, which may be anybody's: a checkout, say.
+const WORKING_DOT_ENV: &str = ".env";
 
 /// Where settings come from, read but not yet understood.
 #[derive(Debug, Default, Clone)]
@@ -51,8 +54,10 @@ impl Sources {
         };
         let usual = folders.config_file();
         let file = read(config.unwrap_or(&usual), config.is_some());
-        let dot_env =
-            [Path::new(".env"), &folders.env_file()].into_iter().filter_map(|p| read(p, false)).collect();
+        let dot_env = [Path::new(WORKING_DOT_ENV), &folders.env_file()]
+            .into_iter()
+            .filter_map(|p| read(p, false))
+            .collect();
         faults.into_result(())?;
         Ok((Self { environment, dot_env, file }, folders))
     }
@@ -115,9 +120,14 @@ impl Settings {
             keep(&mut environment, "the environment".to_owned(), name, value);
         }
         for (path, text) in &sources.dot_env {
+            let anybodys = path == Path::new(WORKING_DOT_ENV);
             // The message of a parse error holds the line, and with it perhaps a key.
             for (row, entry) in dotenvy::from_read_iter(text.as_bytes()).enumerate() {
                 match entry {
+                    Ok((name, value)) if anybodys && leads_away(&name, &value) => faults.add(format!(
+                        "{name} in .env of the working folder is not taken, since a repository may have brought it: \
+                         put it into the .env beside the configuration, or into the environment"
+                    )),
                     Ok((name, value)) => keep(&mut environment, path.display().to_string(), name, value),
                     Err(_) => faults.add(format!(
                         "{}: entry {} is not NAME=VALUE (quote a value that has spaces)",
@@ -253,6 +263,20 @@ impl Settings {
     pub fn finish<T>(self, config: T) -> Result<T, Faults> {
         self.faults.into_result(config)
     }
+}
+
+/// Whether a setting would run another program, or send a key or a prompt to another machine.
+fn leads_away(name: &str, value: &str) -> bool {
+    let is = |keys: &[Key]| keys.iter().any(|key| key.env == Some(name));
+    if is(&[Key::COORDINATOR_URL, Key::ANTHROPIC_URL, Key::OPENAI_URL]) {
+        let here = reqwest::Url::parse(value).ok().is_some_and(|url| match url.host_str() {
+            None | Some("") => url.scheme() == "unix",
+            Some("localhost") => true,
+            Some(host) => host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        });
+        return !here;
+    }
+    is(&[Key::RUNSC, Key::AGENT_FILES])
 }
 
 fn lookup<'a>(table: &'a toml::Table, name: &str) -> Option<&'a toml::Value> {

@@ -53,3 +53,26 @@ fn tables_of_the_users_own_names_pass() {
     assert!(s.table("price").unwrap().contains_key("my/model"));
     assert!(s.finish(()).is_ok());
 }
+
+#[test]
+fn a_working_folder_may_not_choose_what_is_run_or_where_keys_go() {
+    for away in [
+        "CODE_WORKERS_RUNSC=./x",
+        "CODE_WORKERS_AGENT_FILES=/tmp",
+        "COORDINATOR_URL=http://192.0.2.1:80",
+        "ANTHROPIC_UPSTREAM_URL=https://example.org",
+        "OPENAI_UPSTREAM_URL=http://127.0.0.1.example.org",
+    ] {
+        let told = settings(&[], away, "").finish(()).unwrap_err().to_string();
+        assert!(told.contains(away.split('=').next().unwrap()), "{told}");
+    }
+    for here in [
+        "FORTRESS_API_KEY=k",
+        "COORDINATOR_URL=unix:///run/x.sock",
+        "COORDINATOR_URL=http://127.0.0.1:7222",
+        "ANTHROPIC_UPSTREAM_URL=http://localhost:1/v1",
+        "OPENAI_UPSTREAM_URL=http://[::1]:1",
+    ] {
+        assert!(settings(&[], here, "").finish(()).is_ok(), "{here}");
+    }
+}
