@@ -9,6 +9,7 @@
 # version that agents/opencode.toml pins, with npm into the data folder. With ANTHROPIC_API_KEY or OPENAI_API_KEY
 # the model is the real one; without, a recorded one, which can do nothing but what is recorded. All that it starts is stopped at the end, on Ctrl-C too.
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "$0")"
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
@@ -24,8 +25,7 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$repo" ] && [ -z "$prompt" ]; then usage >&2; exit 2; fi
 if [ -n "$repo" ]; then
-    [ -d "$repo" ] || { printf 'error: %s is not a folder\n' "$repo" >&2; exit 2; }
-    repo=$(cd "$repo" && pwd)
+    repo=$(cd "$called_from" && cd -- "$repo" 2>/dev/null && pwd) || { printf 'error: there is no such folder\n' >&2; exit 2; }
 fi
 
 # shellcheck source=install/require.sh
@@ -164,5 +164,6 @@ say "How long each part took (${recorded:+recorded model, }in all $((SECONDS - b
 printf '  %s\n' "${stages[@]}"
 say
 say 'To put the branch into the repository (nothing is checked out or merged):'
-say "  XDG_DATA_HOME=$XDG_DATA_HOME XDG_CONFIG_HOME=$XDG_CONFIG_HOME $bin/code-workers apply $task --into $repo"
+say "  XDG_DATA_HOME=$XDG_DATA_HOME XDG_CONFIG_HOME=$XDG_CONFIG_HOME COORDINATOR_URL=$COORDINATOR_URL \\"
+say "    $bin/code-workers apply $task --into $repo"
 exit "$code"

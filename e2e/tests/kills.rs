@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use e2e::{Place, Process, wait_for_file};
+use e2e::{Place, Process, REAL_KEY, wait_for_file};
 
 /// The pids of the programs of this name whose environment names this place.
 fn pids_of(place: &Place, program: &str) -> Vec<u32> {
@@ -127,6 +127,24 @@ fn a_taken_port_is_told_and_ends_up() {
     let ran = place.cli(&["up"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(format!("{}{}", ran.out, ran.err).contains("in use"), "{ran:?}");
+}
+
+/// The real key stands in the environment of `up`, of the gateway, and of nothing else that was started.
+#[test]
+fn the_real_key_is_in_the_gateways_process_alone() {
+    let (place, _sent) = with_a_running_task(3);
+    let holds = |program: &str| {
+        let pids = pids_of(&place, program);
+        assert!(!pids.is_empty(), "{program} runs");
+        pids.iter().any(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+            environment.windows(REAL_KEY.len()).any(|window| window == REAL_KEY.as_bytes())
+        })
+    };
+    assert!(holds("code-workers-gateway"), "the gateway has it, or this test sees nothing");
+    for program in ["code-workers-coordinator", "runsc-sandbox"] {
+        assert!(!holds(program), "{program} has the real key");
+    }
 }
 
 fn is_keeper(pid: u32) -> bool {

@@ -213,6 +213,14 @@ impl Settings {
         bind
     }
 
+    /// The names of the variables that hold real keys, which are for the gateway alone.
+    pub fn real_key_variables(&mut self) -> [String; 2] {
+        let mut name = |named_by, usual: &Key| {
+            self.optional(named_by).unwrap_or_else(|| usual.env.unwrap_or_default().to_owned())
+        };
+        [name(&Key::ANTHROPIC_KEY_ENV, &Key::ANTHROPIC_KEY), name(&Key::OPENAI_KEY_ENV, &Key::OPENAI_KEY)]
+    }
+
     /// Whether logs are for machines.
     pub fn json_logs(&mut self) -> bool {
         match self.optional::<String>(&Key::LOG_FORMAT).as_deref() {

@@ -6,6 +6,9 @@ use protocol::{folders::Folders, settings::Settings};
 
 use crate::failure::{Exit, Failure};
 
+/// The program that holds the real keys.
+pub(super) const GATEWAY: &str = "code-workers-gateway";
+
 /// Where a server answers.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
@@ -41,7 +44,7 @@ impl Addresses {
 
     /// The programs to run, and where each will answer.
     pub(super) fn of_programs(&self) -> [(&'static str, &Address); 2] {
-        [("code-workers-coordinator", &self.coordinator), ("code-workers-gateway", &self.gateway)]
+        [("code-workers-coordinator", &self.coordinator), (GATEWAY, &self.gateway)]
     }
 
     /// Refuses to start beside servers of the same folders: their sockets would be taken for our own. (A TCP

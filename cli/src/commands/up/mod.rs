@@ -20,7 +20,7 @@ mod addresses;
 mod owner_key;
 mod server;
 
-use addresses::Addresses;
+use addresses::{Addresses, GATEWAY};
 use server::Server;
 
 /// Starts both, says `ready` once both answer, and ends when it is told to, or when one cannot run.
@@ -29,6 +29,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
     let sources = owner_key::ensure(sources, &folders)?;
     let mut settings = Settings::new(sources);
     let addresses = Addresses::read(&mut settings, &folders);
+    let real_keys = settings.real_key_variables();
     let addresses = settings.finish(addresses)?;
     addresses.require_free()?;
     let stop = CancellationToken::new();
@@ -41,6 +42,12 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
                 .into_iter()
                 .flat_map(|file| [OsString::from("--config"), file.into()])
                 .collect(),
+            // Each holds its own secret alone.
+            hidden: if program == GATEWAY {
+                vec![owner_key::VARIABLE.to_owned()]
+            } else {
+                real_keys.to_vec()
+            },
             address: address.clone(),
         };
         running.spawn(server::keep_running(server, answered.clone(), stop.clone()));

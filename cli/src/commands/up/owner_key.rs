@@ -19,6 +19,8 @@ use crate::{
 
 /// Bytes of randomness in a key.
 const KEY_BYTES: usize = 32;
+/// The key's variable.
+pub(super) const VARIABLE: &str = "FORTRESS_API_KEY";
 
 /// The sources with an owner's key in them: where there is none, one is made and added to `.env` beside the
 /// configuration.
@@ -31,7 +33,7 @@ pub(super) fn ensure(mut sources: Sources, folders: &Folders) -> Result<Sources,
         let text = format!("the owner's key cannot be kept in {}: {error}", file.display());
         Failure::new(Exit::Failed, format!("{text}\nmake the folder writable, or set FORTRESS_API_KEY"))
     };
-    let line = format!("FORTRESS_API_KEY={}\n", random_hex().map_err(told)?);
+    let line = format!("{VARIABLE}={}\n", random_hex().map_err(told)?);
     append(&file, &line).map_err(told)?;
     note(&format!("code-workers: made the owner's key, in {}", file.display()));
     sources.dot_env.push((file, line));

@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Server {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
+    /// Variables that are none of its business.
+    pub(super) hidden: Vec<String>,
     /// Where it will answer.
     pub(super) address: Address,
 }
@@ -92,7 +94,11 @@ pub(super) async fn keep_running(
 impl Server {
     /// In a process group of its own, so that Ctrl-C reaches `up` alone, which then stops it in order.
     fn start(&self) -> Result<Child, Failure> {
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        for name in &self.hidden {
+            command.env_remove(name);
+        }
+        command
             .arg("die-with-parent")
             .arg(std::process::id().to_string())
             .arg(&self.program)
