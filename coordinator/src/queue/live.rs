@@ -145,7 +145,8 @@ impl Live {
         for (task, lease) in locked(&self.leases).iter_mut() {
             if lease.over || lease.expires_at <= now {
                 lease.over = true;
-                found.push((task.clone(), Command::Lapse(lease.claim)));
+                let seen = if lease.running { Command::Lapse } else { Command::NotStarted };
+                found.push((task.clone(), seen(lease.claim)));
             } else if lease.end_before <= now {
                 found.push((task.clone(), Command::Overrun(lease.claim)));
             }

@@ -191,7 +191,9 @@ pub enum Command {
     },
     /// Its owner wants it no more.
     Cancel,
-    /// Its worker fell silent, or never started: found by the reaper.
+    /// Its worker has not started it in time: found by the reaper. Does nothing to a run that has begun since.
+    NotStarted(Claim),
+    /// Its worker fell silent while it ran: found by the reaper.
     Lapse(Claim),
     /// Its run is over its hard end: found by the reaper.
     Overrun(Claim),
@@ -276,7 +278,8 @@ pub fn transition(task: &Row, command: &Command, now: Timestamp) -> Result<Chang
 fn of_lease(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Refusal> {
     let to = |row: Row| Ok(Change::To(Box::new(row)));
     let claim = match command {
-        Command::Start(claim) | Command::Lapse(claim) | Command::Overrun(claim) => claim,
+        Command::Start(claim) | Command::NotStarted(claim) => claim,
+        Command::Lapse(claim) | Command::Overrun(claim) => claim,
         Command::GiveBack { claim, .. } | Command::Finish { claim, .. } => claim,
         _ => return Err(Refusal::WrongState),
     };
@@ -296,7 +299,9 @@ fn of_lease(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Ref
         (Command::GiveBack { reason, not_before, .. }, Stand::Leased { .. }) => {
             to(given_back(task, reason.clone(), Some(*not_before)))
         }
-        (Command::Lapse(_), Stand::Leased { .. }) => to(given_back(task, "not_started".to_owned(), None)),
+        (Command::NotStarted(_), Stand::Leased { .. }) => {
+            to(given_back(task, "not_started".to_owned(), None))
+        }
         (Command::Lapse(_), Stand::Running { .. }) => to(lost(task, "lease_expired".to_owned(), now)),
         (Command::Overrun(_), Stand::Running { cancelling, .. }) => {
             let how = if *cancelling { End::Cancelled } else { End::TimedOut };

@@ -83,6 +83,7 @@ fn commands() -> impl Strategy<Value = Command> {
         }),
         (claims(), outcomes()).prop_map(|(claim, outcome)| Command::Finish { claim, outcome, reason: None }),
         Just(Command::Cancel),
+        claims().prop_map(Command::NotStarted),
         claims().prop_map(Command::Lapse),
         claims().prop_map(Command::Overrun),
         workers().prop_map(|worker| Command::WorkerGone { worker, reason: "oom".to_owned() }),
@@ -91,7 +92,8 @@ fn commands() -> impl Strategy<Value = Command> {
 
 const fn claim_of_mut(command: &mut Command) -> Option<&mut Claim> {
     match command {
-        Command::Start(claim) | Command::Lapse(claim) | Command::Overrun(claim) => Some(claim),
+        Command::Start(claim) | Command::NotStarted(claim) => Some(claim),
+        Command::Lapse(claim) | Command::Overrun(claim) => Some(claim),
         Command::GiveBack { claim, .. } | Command::Finish { claim, .. } => Some(claim),
         _ => None,
     }
@@ -164,12 +166,21 @@ fn a_lease_that_is_not_started_burns_no_attempt() {
     assert_eq!((row.attempt, row.serial), (1, 1));
     let stand = Stand::Leased { request: REQUEST, start_before: after(at(0), limits::START_WITHIN) };
     assert_eq!(row.stand, stand);
-    let back = go(&row, &Command::Lapse(row.claim()), 30);
+    let back = go(&row, &Command::NotStarted(row.claim()), 30);
     assert_eq!((back.state(), back.attempt), (TaskState::Ready, 0));
     let again = lease(&back, 31);
     assert_eq!((again.attempt, again.serial), (1, 2));
     // The first lease is over, though its attempt has the same number.
     assert_eq!(transition(&again, &Command::Start(row.claim()), at(31)), Err(Refusal::LeaseLost));
+}
+
+#[test]
+fn what_the_reaper_saw_before_a_start_does_nothing_to_the_run() {
+    let leased = lease(&ready(1), 0);
+    let running = go(&leased, &Command::Start(leased.claim()), 30);
+    let seen = Command::NotStarted(leased.claim());
+    assert_eq!(transition(&running, &seen, at(30)), Err(Refusal::LeaseLost));
+    assert_eq!(transition(&leased, &Command::Lapse(leased.claim()), at(30)), Err(Refusal::LeaseLost));
 }
 
 #[test]
