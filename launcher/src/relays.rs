@@ -14,6 +14,13 @@ use crate::folder::SandboxFolder;
 /// The wait before a relay that died is started again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// Connections of one sandbox at once, through each door. An agent needs a handful, and none may exhaust the open
+/// files of the servers behind, which serve all sandboxes.
+const CONNECTIONS: u8 = 64;
+
+/// All that a relay may know of our environment: it holds nothing, so that nothing can be taken from it.
+const ENVIRONMENT: [&str; 2] = ["RUST_LOG", "LOG_FORMAT"];
+
 /// Both relays. They end when this is dropped, and when this process dies: their standard input is a pipe whose
 /// other end nobody else has.
 pub(crate) struct Relays(#[expect(dead_code, reason = "held for what runs in it")] JoinSet<()>);
@@ -56,7 +63,9 @@ fn start(program: &Path, listen: &Path, dial: &Path) -> std::io::Result<Child> {
         .arg("--dial")
         .arg(address(dial))
         // Open to all inside: what they ask for is a key.
-        .args(["--mode", "0666", "--exit-with-stdin"])
+        .args(["--mode", "0666", "--exit-with-stdin", "--max-connections", &CONNECTIONS.to_string()])
+        .env_clear()
+        .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -67,4 +76,24 @@ fn address(socket: &Path) -> OsString {
     let mut address = OsString::from("unix://");
     address.push(socket);
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_relay_has_few_connections_and_knows_nothing_of_our_environment() {
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "so that there is something to keep back");
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("relay");
+        std::fs::write(&program, "#!/bin/sh\n{ echo \"$*\"; env; } >\"$0.told\"\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut relay = start(&program, Path::new("/a"), Path::new("/b")).unwrap();
+        assert!(relay.wait().await.unwrap().success());
+        let told = std::fs::read_to_string(folder.path().join("relay.told")).unwrap();
+        assert!(told.contains("--max-connections 64"), "{told}");
+        assert!(!told.contains("CARGO"), "{told}");
+    }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) work_bytes: u64,
     pub(crate) tmp_bytes: u64,
     pub(crate) processes: u64,
+    /// The names of the variables that hold real keys.
+    pub(crate) real_keys: [String; 2],
 }
 
 /// Reads what a keeper needs.
@@ -86,6 +88,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         work_bytes: bytes(&mut settings, &Key::SANDBOX_WORK, 10_240),
         tmp_bytes: bytes(&mut settings, &Key::SANDBOX_TMP, 1024),
         processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
+        real_keys: settings.real_key_variables(),
     };
     for path in config.toolchains.iter().chain(&config.agent_files) {
         if !path.is_absolute() || !path.is_dir() {

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -82,16 +83,38 @@ fn spawn(
     let policy = policy(config, &worker.worker_id, folder)?;
     folder.write_plan(&Plan { policy, runsc: runsc.clone(), relay: config.relay.clone() })?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.keeper_log())?;
-    // Ourselves, even when our file was replaced since.
-    let mut keeper = Command::new("/proc/self/exe");
-    keeper.arg("--keep").arg(folder.path());
-    if let Some(file) = &config.file {
-        keeper.arg("--config").arg(file);
-    }
+    let mut keeper = keeper(folder, config.file.as_deref(), &config.real_keys);
     keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     keeper.spawn().context("cannot start a keeper")
 }
 
+fn keeper(folder: &SandboxFolder, file: Option<&Path>, real_keys: &[String]) -> Command {
+    // Ourselves, even when our file was replaced since.
+    let mut keeper = Command::new("/proc/self/exe");
+    keeper.arg("--keep").arg(folder.path());
+    if let Some(file) = file {
+        keeper.arg("--config").arg(file);
+    }
+    // They are for the gateway alone.
+    for name in real_keys {
+        keeper.env_remove(name);
+    }
+    keeper
+}
+
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_gets_no_real_key() {
+        let real_keys = ["ANTHROPIC_API_KEY".to_owned(), "MY_KEY".to_owned()];
+        let keeper = keeper(&SandboxFolder::at("/w"), None, &real_keys);
+        let kept_back: Vec<_> = keeper.as_std().get_envs().collect();
+        assert_eq!(kept_back, real_keys.each_ref().map(|name| (name.as_ref(), None)));
+    }
 }

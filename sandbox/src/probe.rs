@@ -112,7 +112,10 @@ impl Runsc {
 
 async fn ask(program: &Path, question: &str) -> Result<String, ProbeError> {
     let missing = |why| ProbeError::Missing { program: program.into(), why };
-    let output = Command::new(program).arg(question).stdin(Stdio::null()).output().await.map_err(missing)?;
+    let mut command = Command::new(program);
+    // It may be found on PATH; keys in our environment are none of its business.
+    command.arg(question).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let output = command.stdin(Stdio::null()).output().await.map_err(missing)?;
     // `runsc flags` writes to stderr.
     Ok([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())
 }
