@@ -3,12 +3,17 @@
 use std::{ffi::OsStr, io, process::Stdio, time::Duration};
 
 use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use crate::places::Places;
 
 /// How long the helper that ends the agent's processes may take itself.
 const KILL_WITHIN: Duration = Duration::from_secs(10);
+/// How often that helper is started while it fails. It runs as the agent's user, so what it is to end can end or
+/// stop it first.
+const KILL_TRIES: u32 = 5;
+/// How long ending all may take, however often it is tried.
+const END_WITHIN: Duration = Duration::from_secs(30);
 
 /// A command that runs as the agent's user in the work tree, with an empty environment and no standard input.
 /// Ended when its handle is dropped.
@@ -27,6 +32,24 @@ pub(crate) fn helper(places: &Places, mode: &str) -> Command {
     command
 }
 
+/// Ends every process of the agent's user, in bounded time.
+///
+/// # Errors
+/// When processes may be left: what the last helper said, or that the time was over.
+pub(crate) async fn end_all(places: &Places) -> io::Result<()> {
+    let ending = async {
+        let mut ended = signal_all(places, Signal::KILL).await;
+        for _ in 1..KILL_TRIES {
+            if ended.is_ok() {
+                break;
+            }
+            ended = signal_all(places, Signal::KILL).await;
+        }
+        ended
+    };
+    timeout(END_WITHIN, ending).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
 /// Signals every process of the agent's user. With SIGKILL, none is left afterwards.
 ///
 /// # Errors
@@ -34,7 +57,7 @@ pub(crate) fn helper(places: &Places, mode: &str) -> Command {
 pub(crate) async fn signal_all(places: &Places, signal: Signal) -> io::Result<()> {
     let mut command = helper(places, "kill-user");
     command.arg("--signal").arg(signal.as_raw().to_string()).stderr(Stdio::piped());
-    let output = tokio::time::timeout(KILL_WITHIN, command.output())
+    let output = timeout(KILL_WITHIN, command.output())
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if output.status.success() {

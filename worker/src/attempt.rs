@@ -108,7 +108,7 @@ impl Attempt<'_> {
         tokio::select! {
             done = checkout => done.map_err(|error| self.no_checkout(&error)),
             why = self.stopper.stopped() => {
-                let _ = agent_user::signal_all(self.places, rustix::process::Signal::KILL).await;
+                let _ = agent_user::end_all(self.places).await;
                 Err(Verdict::stopped(why, self.timeout()))
             }
         }
@@ -167,7 +167,7 @@ impl Attempt<'_> {
         notes.iter().for_each(|note| self.output.note(note));
         made.artifacts.extend(files);
         // A filter of the agent's own configuration may have left something running.
-        if let Err(error) = agent_user::signal_all(self.places, rustix::process::Signal::KILL).await {
+        if let Err(error) = agent_user::end_all(self.places).await {
             self.output.note(&format!("not all processes ended after the commit: {error}"));
         }
     }

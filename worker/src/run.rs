@@ -29,6 +29,8 @@ pub enum Ended {
 
 /// How long the pipes may stay open when all who could write to them are gone.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the agent's own process may take to be gone when it was killed.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Runs to the end, or until the stopper speaks: SIGTERM, the grace, SIGKILL. Either way nothing of the agent's
 /// user is left running, and the output is read to its end.
@@ -97,11 +99,18 @@ async fn terminate(places: &Places, child: &mut Child, why: Stop, output: &Outpu
     }
 }
 
-/// SIGKILL to all that is left: also what has a session of its own, and what a normal end left behind.
+/// SIGKILL to all that is left: also what has a session of its own, and what a normal end left behind. Comes to an
+/// end whatever the processes do, so that the results are taken.
 async fn end_all(places: &Places, child: &mut Child, output: &Output) {
+    // As user 0: this one cannot be kept from ending. It may have ended already.
+    let _ = child.start_kill();
     // Both at once: a process that nobody waits for stays in the list of processes.
-    let (killed, _) = tokio::join!(agent_user::signal_all(places, Signal::KILL), child.wait());
+    let waited = tokio::time::timeout(WAIT, child.wait());
+    let (killed, waited) = tokio::join!(agent_user::end_all(places), waited);
     if let Err(error) = killed {
         output.error(&format!("not all of the agent's processes could be ended: {error}"));
+    }
+    if waited.is_err() {
+        output.error("the agent's process did not end when it was killed");
     }
 }

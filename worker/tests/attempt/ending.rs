@@ -1,6 +1,6 @@
 //! Ends that are not the program's own.
 
-use std::time::Duration;
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use protocol::report::Outcome;
 use worker::control::{Stop, Stopper};
@@ -38,7 +38,7 @@ async fn partial_work_comes_back_when_the_run_time_is_over() {
     );
     assert_eq!(outcome.made.verdict.outcome, Outcome::TimedOut);
     let received = place.received(&outcome);
-    assert_eq!(std::fs::read_to_string(received.join("partial.txt")).unwrap(), "partial\n");
+    assert_eq!(fs::read_to_string(received.join("partial.txt")).unwrap(), "partial\n");
 }
 
 #[tokio::test]
@@ -82,4 +82,33 @@ async fn a_task_that_is_stopped_before_its_program_runs_does_not_run_it() {
     assert_eq!(outcome.made.verdict.outcome, Outcome::Lost);
     assert!(outcome.reason().starts_with("drained"));
     assert!(!ran.exists());
+}
+
+#[tokio::test]
+async fn a_helper_that_never_comes_to_kill_costs_neither_the_slot_nor_the_results() {
+    let Some(mut place) = Place::with_agent("echo partial > partial.txt; touch started; exec sleep 1000")
+    else {
+        return;
+    };
+    // What an agent does that kills whatever its user starts.
+    let helper = place.places.work.with_file_name("helper");
+    let (tries, real) = (place.places.scratch.with_file_name("tries"), place.places.helper.display());
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = kill-user ]; then echo >> {}; kill -KILL $$; fi\nexec {real} \"$@\"\n",
+        tries.display()
+    );
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    place.places.helper = helper;
+    let stopper = Stopper::new();
+    let started = place.places.work.join("started");
+    let (outcome, ()) = tokio::join!(
+        place.make(place.agent_work("go"), 60, &stopper),
+        stop_when(started, Stop::LeaseLost, &stopper)
+    );
+    assert!(outcome.log.contains("could be ended"), "{}", outcome.log);
+    assert!(!outcome.log.contains("did not end"), "{}", outcome.log);
+    assert_eq!(fs::read_to_string(place.received(&outcome).join("partial.txt")).unwrap(), "partial\n");
+    assert!(fs::read_to_string(tries).unwrap().lines().count() > 2);
+    assert!(!place.anybody_left());
 }
