@@ -6,7 +6,7 @@ use protocol::TaskId;
 use super::{
     Queue, sql,
     store::StoreError,
-    transition::Command,
+    transition::{Command, Row},
     tx::{Tx, row},
 };
 
@@ -26,26 +26,32 @@ impl Queue {
 
 fn end_overdue(tx: &mut Tx<'_>, overdue: &[(TaskId, Command)], now: Timestamp) -> Result<usize, StoreError> {
     let mut changed = 0;
-    for (task, command) in overdue {
-        let task = tx.row(task)?;
-        match tx.apply(&task, command, now) {
-            Ok(row) => {
-                tracing::info!(task = %row.id, attempt = task.attempt, state = %row.state(), ?command, "lease ended");
-                changed += 1;
-            }
-            Err(StoreError::Refused(_)) => {}
-            // One damaged task must not keep the others from their time.
-            Err(StoreError::Damaged(why)) => tracing::error!(task = %task.id, why, "a task is passed over"),
-            Err(error) => return Err(error),
+    for (id, command) in overdue {
+        if let Some(row) = step(tx, id.as_str(), command, now)? {
+            tracing::info!(task = %row.id, state = %row.state(), ?command, "lease ended");
+            changed += 1;
         }
     }
     Ok(changed)
 }
 
 fn ready_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
-    let due = tx.all(sql::DUE, [now.as_millisecond()], row)?;
-    for task in &due {
-        tx.apply(task, &Command::Due, now)?;
+    let mut changed = 0;
+    for id in tx.all(sql::DUE, [now.as_millisecond()], |row| row.get::<_, String>(0))? {
+        changed += usize::from(step(tx, &id, &Command::Due, now)?.is_some());
     }
-    Ok(due.len())
+    Ok(changed)
+}
+
+/// One damaged task must not keep the others from their time: it is told of, and passed over.
+fn step(tx: &mut Tx<'_>, id: &str, command: &Command, now: Timestamp) -> Result<Option<Row>, StoreError> {
+    let task = tx.one(sql::ROW, [id], row).transpose();
+    match task.map(|task| tx.apply(&task?, command, now)).transpose() {
+        Err(StoreError::Refused(_)) => Ok(None),
+        Err(StoreError::Damaged(why)) => {
+            tracing::error!(task = id, why, "a task is passed over");
+            Ok(None)
+        }
+        stepped => stepped,
+    }
 }

@@ -31,7 +31,8 @@ pub(super) const NEXT_READY: &str =
     row!("WHERE queue = ?1 AND state = 'ready' AND (due IS NULL OR due <= ?2) ORDER BY rank, n LIMIT 1");
 pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
 pub(super) const LIVE_OF_WORKER: &str = row!("WHERE worker = ?1 AND state IN ('leased', 'running')");
-pub(super) const DUE: &str = row!("WHERE state = 'scheduled' AND due <= ?1 ORDER BY due LIMIT 1000");
+pub(super) const DUE: &str =
+    "SELECT id FROM tasks WHERE state = 'scheduled' AND due <= ?1 ORDER BY due LIMIT 1000";
 pub(super) const HELD: &str = row!("WHERE queue = ?1 AND state = 'held' ORDER BY n LIMIT 100");
 pub(super) const HELD_QUEUES: &str = "SELECT DISTINCT queue FROM tasks WHERE state = 'held'";
 

@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: Clock,
     worker: WorkerId,
-    _base: tempfile::TempDir,
+    base: tempfile::TempDir,
 }
 
 impl Bench {
@@ -31,7 +31,7 @@ impl Bench {
         seed(&queues).await;
         let clock = Clock::start();
         let worker = queues.add_worker(queue("q"), "test".to_owned(), clock.now()).await.unwrap();
-        Self { queue: queues, clock, worker, _base: base }
+        Self { queue: queues, clock, worker, base }
     }
 
     fn request(&self) -> LeaseRequest {
@@ -64,6 +64,14 @@ impl Bench {
         self.state().0
     }
 
+    /// Writes into the task's row what this program would not.
+    fn spoil(&self, name: &str) {
+        let database = folders(self.base.path()).coordinator_db();
+        let database = rusqlite::Connection::open(database).unwrap();
+        let spoilt = database.execute("UPDATE tasks SET worker = 'no worker' WHERE id = ?1", [name]);
+        assert_eq!(spoilt.unwrap(), 1);
+    }
+
     async fn beat(&self, claim: Claim, now: Timestamp) -> Result<(), Problem> {
         let stop = CancellationToken::new();
         self.queue.heartbeat(&id("t"), claim, 0, Duration::ZERO, now, &stop).await.map(|_| ())
@@ -83,6 +91,21 @@ async fn a_lease_that_is_not_started_goes_back() {
     assert_eq!(Problem::from(late.unwrap_err()).code, Code::LeaseLost);
     let again = bench.lease().await;
     assert_eq!((again.attempt, again.serial), (1, 2));
+}
+
+#[tokio::test]
+async fn a_damaged_task_does_not_keep_the_others_from_their_time() {
+    let bench = Bench::open().await;
+    submit(&bench.queue, vec![named("silent"), named("waiting"), named("t")]).await;
+    for name in ["silent", "waiting", "t"] {
+        let claim = bench.lease().await;
+        bench.queue.start(&id(name), claim, bench.clock.now()).await.unwrap();
+    }
+    bench.spoil("silent");
+    let now = after(bench.clock.now(), limits::LEASE);
+    assert_eq!(bench.reap(now).await, TaskState::Scheduled);
+    bench.spoil("waiting");
+    assert_eq!(bench.reap(after(now, Duration::from_secs(2))).await, TaskState::Ready);
 }
 
 #[tokio::test]
