@@ -7,6 +7,7 @@ use std::{
 
 use coordinator::{Config, Held, Listeners};
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Sources};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         }
     };
     log(config.json_logs);
+    raise_open_files();
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("code-workers-coordinator: {error}\n"), 1),
@@ -66,6 +68,15 @@ async fn start(config: Config) -> anyhow::Result<()> {
     coordinator::run(held, listeners, config, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Each waiting worker and each stream takes a connection, and the usual soft limit of 1,024 is only for programs
+/// that use `select`.
+fn raise_open_files() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 fn log(json: bool) {

@@ -35,6 +35,8 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// What tokens cost.
     pub prices: PriceList,
+    /// The bodies on their way in.
+    pub uploads: Arc<http::Uploads>,
     /// Anthropic's API.
     pub anthropic: Upstream,
     /// OpenAI's API.

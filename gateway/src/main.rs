@@ -15,6 +15,7 @@ use gateway::{
     Gateway, config::Config, http, ledger::Ledger, prices::PriceList, provider::Provider, sockets, upstream,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -67,12 +68,22 @@ async fn main() -> ExitCode {
     } else {
         log.init();
     }
+    raise_open_files();
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr().lock(), "code-workers-gateway: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each request takes a connection in and one out, and the usual soft limit of 1,024 is only for programs that
+/// use `select`.
+fn raise_open_files() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
     }
 }
 
@@ -152,6 +163,7 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
     Ok(Arc::new(Gateway {
         ledger: Ledger::open(&config.database)?,
         prices,
+        uploads: Arc::default(),
         anthropic: config.anthropic,
         openai: config.openai,
         client: upstream::client(),

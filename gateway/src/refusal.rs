@@ -2,7 +2,7 @@
 //! agent CLI stop was measured: 400, 402 and 403 stop them, 401 and 5xx make some of them try for minutes.
 
 use axum::response::{IntoResponse, Json, Response};
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,6 +10,9 @@ use crate::{
     ledger::{BadKey, NoMoney},
     provider::Provider,
 };
+
+/// Seconds after which a client that came too early may come again.
+const RETRY_AFTER: u16 = 2;
 
 /// A refusal: its status, its stable word, and a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +52,11 @@ impl Refusal {
     #[must_use]
     pub fn response(&self, provider: Provider) -> Response {
         tracing::info!(status = self.status.as_u16(), provider = provider.name(), "{}", self.message());
-        (self.status, Json(self.body(provider))).into_response()
+        let mut response = (self.status, Json(self.body(provider))).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
+        }
+        response
     }
 
     /// The provider's name for such an error.
@@ -60,6 +67,7 @@ impl Refusal {
             (Provider::Anthropic, 403) => "permission_error",
             (Provider::Anthropic, 404) => "not_found_error",
             (Provider::Anthropic, 413) => "request_too_large",
+            (_, 429) => "rate_limit_error",
             (Provider::Anthropic, 500..) => "api_error",
             (Provider::OpenAi, 402) => "insufficient_quota",
             (Provider::OpenAi, 500..) => "server_error",

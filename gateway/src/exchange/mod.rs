@@ -11,7 +11,12 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::{
-    Gateway, http::BODY_BYTES, ledger::Reservation, meter::Meter, prices::ModelPrice, provider::Provider,
+    Gateway,
+    http::{BODY_BYTES, Upload},
+    ledger::Reservation,
+    meter::Meter,
+    prices::ModelPrice,
+    provider::Provider,
     refusal::Refusal,
 };
 
@@ -32,6 +37,8 @@ pub struct Call {
     pub provider: Provider,
     /// With the real key in it.
     pub request: Request<Full<Bytes>>,
+    /// The room that its body takes, given back when the provider has answered.
+    pub upload: Option<Upload>,
     /// For requests that cost something.
     pub paid: Option<Paid>,
 }
@@ -77,7 +84,7 @@ fn tell(head: Head, answer: Result<Response, Refusal>) {
 }
 
 async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
-    let Call { provider, request, mut paid } = call;
+    let Call { provider, request, upload, mut paid } = call;
     if let Some(paid) = &mut paid {
         paid.reservation.sending();
     }
@@ -88,6 +95,7 @@ async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
             return end(paid, head, cut_short());
         }
     };
+    drop(upload);
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {

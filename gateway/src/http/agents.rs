@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{FromRequest as _, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
     serve::Listener,
 };
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use protocol::Secret;
 use tokio_util::sync::CancellationToken;
 
-use super::BODY_BYTES;
+use super::uploads;
 use crate::{
     Gateway,
     body::Request as Body,
@@ -39,7 +39,7 @@ where
 
 /// The routes of the agents' door.
 fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().fallback(serve).layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES)).with_state(gateway)
+    Router::new().fallback(serve).with_state(gateway)
 }
 
 /// Where a request leads.
@@ -143,7 +143,7 @@ async fn models(gateway: &Arc<Gateway>, provider: Provider, parts: &Parts) -> Re
         .upstream(provider)
         .request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
         .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, paid: None }).await
+    exchange::start(gateway, Call { provider, request, upload: None, paid: None }).await
 }
 
 async fn model(
@@ -155,12 +155,13 @@ async fn model(
     let provider = api.provider();
     let holder = holder(gateway, &parts.headers)?;
     usable(gateway, provider)?;
-    let headers = parts.headers.clone();
+    let headers = parts.headers;
     let path = match parts.uri.query() {
         Some("beta=true") => format!("{}?beta=true", api.path()),
         _ => api.path().to_owned(),
     };
-    let sent = read(parts, body).await?;
+    let (sent, upload) =
+        uploads::read(&gateway.uploads, &holder.task, &headers, body, uploads::ARRIVAL).await?;
     let body = Body::read(api, &sent)?;
     if !body.removed.is_empty() {
         tracing::info!(task = %holder.task, removed = ?body.removed, "taken out of a request");
@@ -179,25 +180,7 @@ async fn model(
         .upstream(provider)
         .request(Method::POST, &path, &headers, body)
         .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, paid }).await
-}
-
-async fn read(parts: Parts, body: axum::body::Body) -> Result<Bytes, Refusal> {
-    let encoded = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
-    if encoded {
-        let sentence = "the body is compressed: send it as it is";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence));
-    }
-    Bytes::from_request(Request::from_parts(parts, body), &()).await.map_err(|rejection| {
-        match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                format!("the body is over {BODY_BYTES} bytes"),
-            ),
-            status => Refusal::new(status, "bad_request", "the body could not be read"),
-        }
-    })
+    exchange::start(gateway, Call { provider, request, upload: Some(upload), paid }).await
 }
 
 fn unpriced(model: &str) -> Refusal {

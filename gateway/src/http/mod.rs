@@ -2,6 +2,9 @@
 
 pub mod admin;
 pub mod agents;
+mod uploads;
+
+pub use uploads::{Upload, Uploads};
 
 /// Bytes of a request's body: Anthropic's own limit. What is over is refused with 413.
 pub const BODY_BYTES: usize = 32 * 1024 * 1024;

@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use crate::house::{House, Piece, RawModel, soon};
@@ -75,4 +76,16 @@ async fn streams_may_end_after_sigterm() {
     assert_eq!(soon(answer.chunk()).await.unwrap().unwrap(), "data: 2\n\n");
     assert_eq!(soon(answer.chunk()).await.unwrap(), None);
     assert_eq!(soon(gateway.process.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_system_lets_it() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: hard }).unwrap();
+    let house = House::before("http://127.0.0.1:1");
+    let gateway = house.open().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.process.id().unwrap())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|n| line.split_whitespace().nth(n).unwrap());
+    assert_eq!(soft, hard);
 }

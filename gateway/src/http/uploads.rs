@@ -1,0 +1,188 @@
+//! Bodies on their way in: how many bytes of them may be in memory at once, and how long one may take.
+//!
+//! Invariant: bytes are counted before they are kept, and for as long as the request that they belong to may
+//! still have them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use protocol::TaskId;
+
+use super::BODY_BYTES;
+use crate::refusal::Refusal;
+
+/// Bytes of bodies that all keys together may have in memory.
+const ALL_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of bodies that the keys of one task may have in memory: two of the largest.
+const TASK_BYTES: usize = 64 * 1024 * 1024;
+/// How long a body may take to arrive: one of the largest over a slow disk takes a few seconds.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// What all doors' bodies hold.
+#[derive(Debug, Default)]
+pub struct Uploads(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    tasks: HashMap<TaskId, usize>,
+}
+
+impl Uploads {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One body's share, given back when it is dropped.
+#[derive(Debug)]
+pub struct Upload {
+    uploads: Arc<Uploads>,
+    task: TaskId,
+    bytes: usize,
+}
+
+impl Upload {
+    fn new(uploads: &Arc<Uploads>, task: &TaskId) -> Self {
+        Self { uploads: Arc::clone(uploads), task: task.clone(), bytes: 0 }
+    }
+
+    /// Makes the share at least this large, if there is room.
+    fn grow(&mut self, to: usize) -> Result<(), Refusal> {
+        let more = to.saturating_sub(self.bytes);
+        let mut counts = self.uploads.counts();
+        let of_task = counts.tasks.get(&self.task).copied().unwrap_or(0);
+        if counts.all + more > ALL_BYTES || of_task + more > TASK_BYTES {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_bytes",
+                "other requests' bodies fill the room that the gateway has for them: try again soon",
+            ));
+        }
+        counts.all += more;
+        counts.tasks.insert(self.task.clone(), of_task + more);
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let mut counts = self.uploads.counts();
+        counts.all = counts.all.saturating_sub(self.bytes);
+        if let Some(of_task) = counts.tasks.get_mut(&self.task) {
+            *of_task = of_task.saturating_sub(self.bytes);
+            if *of_task == 0 {
+                counts.tasks.remove(&self.task);
+            }
+        }
+    }
+}
+
+/// Reads a body within `time`, and counts it by its `content-length`, or else as it comes.
+pub(super) async fn read(
+    uploads: &Arc<Uploads>,
+    task: &TaskId,
+    headers: &HeaderMap,
+    body: Body,
+    time: Duration,
+) -> Result<(Bytes, Upload), Refusal> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        let sentence = "the body is compressed: send it as it is";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence));
+    }
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let upload = Upload::new(uploads, task);
+    tokio::time::timeout(time, collect(upload, said.unwrap_or(0).min(BODY_BYTES), body)).await.unwrap_or_else(
+        |_| {
+            let sentence = format!("the body did not arrive within {} s: send it again", time.as_secs());
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_body", sentence))
+        },
+    )
+}
+
+async fn collect(mut upload: Upload, said: usize, mut body: Body) -> Result<(Bytes, Upload), Refusal> {
+    let mut room = upload.grow(said);
+    let mut read = Vec::with_capacity(if room.is_ok() { said } else { 0 });
+    let mut arrived: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let unreadable =
+            |_| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", "the body could not be read");
+        let Ok(chunk) = frame.map_err(unreadable)?.into_data() else { continue };
+        arrived += chunk.len();
+        if arrived > BODY_BYTES {
+            let sentence = format!("the body is over {BODY_BYTES} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence));
+        }
+        room = room.and_then(|()| upload.grow(arrived));
+        // Without room the rest is read and let go: a client that still sends does not read its answer.
+        match room {
+            Ok(()) => read.extend_from_slice(&chunk),
+            Err(_) => read = Vec::new(),
+        }
+    }
+    room.map(|()| (Bytes::from(read), upload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn task(name: &str) -> TaskId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn neither_one_task_nor_all_hold_more_than_their_room() {
+        let uploads = Arc::new(Uploads::default());
+        let holding = |name: &str| {
+            let mut upload = Upload::new(&uploads, &task(name));
+            upload.grow(32 * MIB).map(|()| upload)
+        };
+        let mut held: Vec<_> = ["a", "a", "b", "b", "c", "c", "d"].map(|name| holding(name).unwrap()).into();
+        assert!(holding("a").unwrap_err().message().starts_with("too_many_bytes: "));
+        held.push(holding("e").unwrap());
+        assert!(holding("f").is_err());
+        drop(held);
+        assert!(holding("a").is_ok());
+        assert!(uploads.counts().tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_while_it_is_kept_and_refused_without_room() {
+        let uploads = Arc::new(Uploads::default());
+        let read = async |length: Option<usize>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(length.map(|length| (header::CONTENT_LENGTH, length.into())));
+            read(&uploads, &task("t"), &headers, Body::from(vec![0; 30 * MIB]), ARRIVAL).await
+        };
+        let first = read(Some(30 * MIB)).await.unwrap();
+        assert_eq!((first.0.len(), uploads.counts().all), (30 * MIB, 30 * MIB));
+        let _second = read(None).await.unwrap();
+        for length in [Some(30 * MIB), None] {
+            assert!(read(length).await.unwrap_err().message().starts_with("too_many_bytes: "));
+        }
+        drop(first);
+        assert!(read(None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_arrive_is_dropped() {
+        let uploads = Arc::new(Uploads::default());
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, 9.into());
+        let late = read(&uploads, &task("t"), &headers, never, Duration::from_millis(1)).await;
+        assert!(late.unwrap_err().message().starts_with("slow_body: "));
+        assert_eq!(uploads.counts().all, 0);
+    }
+}
