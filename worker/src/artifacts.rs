@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use protocol::{limits, task::Artifact};
@@ -13,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::{self, File},
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    time::timeout,
 };
 
 use crate::{agent_user, helper::FileHeader, places::Places};
@@ -23,6 +25,10 @@ pub const OWN: [&str; 3] = ["patch", "bundle", LOG];
 pub const LOG: &str = "log";
 /// Bytes of a line before a file.
 const HEADER_BYTES: u64 = 16 * 1024;
+/// How long all files together may take: the agent's user reads them, from a tree of the agent's making.
+const COLLECT_WITHIN: Duration = Duration::from_secs(60);
+/// How long one of them may take.
+const COPY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The folder of artifacts in the outbox, and what may still go into it.
 #[derive(Debug)]
@@ -77,46 +83,69 @@ impl Store {
     }
 }
 
-/// Saves the files that the agent left for us. Answers them, and what was left out and why.
-pub async fn collect(places: &Places, store: &Store) -> (Vec<Artifact>, Vec<String>) {
-    let mut found = (Vec::new(), Vec::new());
-    if let Err(error) = collect_into(places, store, &mut found).await {
-        found.1.push(format!("not all of {} was taken: {error}", super::git::ARTIFACTS));
+/// Saves the files that the agent left for us, in bounded time, beside the artifacts that are there. Answers what
+/// was left out and why.
+pub async fn collect(places: &Places, store: &Store, artifacts: &mut Vec<Artifact>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let collected = timeout(COLLECT_WITHIN, collect_into(places, store, artifacts, &mut notes)).await;
+    if let Err(error) = collected.unwrap_or_else(|_| Err(too_slow(COLLECT_WITHIN))) {
+        notes.push(format!("not all of {} was taken: {error}", super::git::ARTIFACTS));
     }
-    found
+    notes
 }
 
 async fn collect_into(
     places: &Places,
     store: &Store,
-    (artifacts, notes): &mut (Vec<Artifact>, Vec<String>),
+    artifacts: &mut Vec<Artifact>,
+    notes: &mut Vec<String>,
 ) -> io::Result<()> {
     let mut command = agent_user::command(places, &places.helper);
     let mut child = command.arg("list-files").arg(places.artifacts()).stdout(Stdio::piped()).spawn()?;
     let Some(out) = child.stdout.take() else { return Ok(()) };
     let mut out = BufReader::new(out);
     let mut taken: BTreeSet<String> = OWN.map(str::to_owned).into();
+    let mut seen = 0;
     while let Some(header) = next_header(&mut out).await? {
-        let mut content = (&mut out).take(header.size);
-        if taken.len() >= limits::TASK_ARTIFACTS {
+        // A file that is refused counts too: there may be any number of them.
+        if seen == limits::TASK_ARTIFACTS - OWN.len() {
             notes.push(format!("{}: there are more than {} artifacts", header.path, limits::TASK_ARTIFACTS));
             break;
         }
+        seen += 1;
+        let Some(follow) = header.follow() else {
+            notes.push(format!("{}: is over {} bytes", header.path, limits::ARTIFACT_BYTES));
+            continue;
+        };
         let name = free_name(&header.path, &taken);
-        match store.save(&name, &mut content).await {
-            Ok(artifact) => {
+        let mut content = (&mut out).take(follow);
+        let copy = async {
+            let saved = store.save(&name, &mut content).await;
+            // To the next header, also when the file was not wanted.
+            tokio::io::copy(&mut content, &mut tokio::io::sink()).await.map(|_| saved)
+        };
+        let copied = timeout(COPY_WITHIN, copy).await.unwrap_or_else(|_| Err(too_slow(COPY_WITHIN)));
+        match copied {
+            Ok(Ok(artifact)) => {
                 taken.insert(name);
                 artifacts.push(artifact);
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 store.discard(&name).await;
                 notes.push(format!("{}: {error}", header.path));
             }
+            Err(error) => {
+                store.discard(&name).await;
+                return Err(error);
+            }
         }
-        // To the next header, also when the file was not wanted.
-        tokio::io::copy(&mut content, &mut tokio::io::sink()).await?;
     }
     Ok(())
+}
+
+fn too_slow(within: Duration) -> io::Error {
+    let text = format!("it took more than {} s", within.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 async fn next_header(out: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<Option<FileHeader>> {

@@ -153,7 +153,9 @@ impl Attempt<'_> {
             if let Err(error) = home::make_result(self.places) {
                 self.output.note(&format!("no folder for the result: {error}"));
             }
-            match git::take(self.places, base, branch, &message).await {
+            let taken = git::take(self.places, base, branch, &message).await;
+            self.end_left_over().await;
+            match taken {
                 Ok(taken) => {
                     let outputs = git::outputs(&taken, base, branch, self.store).await;
                     taken.notes.iter().chain(&outputs.notes).for_each(|note| self.output.note(note));
@@ -163,10 +165,12 @@ impl Attempt<'_> {
                 Err(error) => self.output.error(&format!("the branch is lost: {error}")),
             }
         }
-        let (files, notes) = artifacts::collect(self.places, self.store).await;
+        let notes = artifacts::collect(self.places, self.store, &mut made.artifacts).await;
         notes.iter().for_each(|note| self.output.note(note));
-        made.artifacts.extend(files);
-        // A filter of the agent's own configuration may have left something running.
+    }
+
+    /// A filter of the agent's own configuration may have left something running.
+    async fn end_left_over(&self) {
         if let Err(error) = agent_user::end_all(self.places).await {
             self.output.note(&format!("not all processes ended after the commit: {error}"));
         }
@@ -217,7 +221,8 @@ fn commit_message(prompt: &str, task: &str) -> String {
     format!("{subject}\n\nTask: {task}\n")
 }
 
-fn start_of(mut text: String, most: usize) -> String {
+/// A text's first bytes, to the end of a character.
+pub(crate) fn start_of(mut text: String, most: usize) -> String {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

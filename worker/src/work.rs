@@ -161,7 +161,8 @@ fn finish(made: Made, output: Output) -> Report {
     });
     Report {
         outcome: made.verdict.outcome,
-        reason: made.verdict.reason,
+        // Git's own words may be long.
+        reason: made.verdict.reason.map(|reason| start_of(reason, limits::REASON_BYTES)),
         exit_code: made.verdict.exit_code,
         message: made.message,
         head: made.head,

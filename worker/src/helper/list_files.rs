@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 
+use protocol::limits;
 use serde::{Deserialize, Serialize};
 
 use super::{HELPER_FAILED, fail};
@@ -20,8 +21,16 @@ const DEPTH: usize = 8;
 pub struct FileHeader {
     /// The path below the folder; what is not UTF-8 is replaced.
     pub path: String,
-    /// How many bytes follow.
+    /// Its bytes.
     pub size: u64,
+}
+
+impl FileHeader {
+    /// How many bytes follow; `None` for a file that is no artifact by its size, of which nothing follows.
+    #[must_use]
+    pub fn follow(&self) -> Option<u64> {
+        (self.size <= limits::ARTIFACT_BYTES).then_some(self.size)
+    }
 }
 
 /// Links are not followed; what is neither folder nor regular file is left out. A folder that is not there is
@@ -63,6 +72,7 @@ fn write_one(folder: &Path, path: &Path, out: &mut impl Write) -> io::Result<()>
         FileHeader { path: String::from_utf8_lossy(below.as_os_str().as_bytes()).into_owned(), size };
     serde_json::to_writer(&mut *out, &header)?;
     out.write_all(b"\n")?;
-    let copied = io::copy(&mut file.take(size), out)?;
-    if copied < size { Err(io::Error::other("became shorter while it was read")) } else { Ok(()) }
+    let Some(follow) = header.follow() else { return Ok(()) };
+    let copied = io::copy(&mut file.take(follow), out)?;
+    if copied < follow { Err(io::Error::other("became shorter while it was read")) } else { Ok(()) }
 }

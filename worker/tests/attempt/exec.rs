@@ -94,3 +94,13 @@ async fn a_flood_of_output_is_cut_and_counted() {
     assert!(outcome.log.len() as u64 <= worker::log::LOG_BYTES + 100);
     assert!(outcome.log.ends_with("bytes of output are not in this log\n"));
 }
+
+#[tokio::test]
+async fn files_that_are_too_large_end_quickly_and_count_as_files() {
+    let Some(place) = Place::new() else { return };
+    let script = "mkdir .artifacts; echo small > .artifacts/0; truncate -s 10G .artifacts/{1..2000}";
+    let outcome = place.exec(&["bash", "-c", script]).await;
+    assert!(outcome.has("0"), "{}", outcome.log);
+    assert!(outcome.log.contains("more than 100 artifacts"), "{}", outcome.log);
+    assert!(outcome.log.lines().count() < 110, "{}", outcome.log);
+}
