@@ -37,6 +37,12 @@ pub const EVENTS_PER_REQUEST: usize = 1_000;
 pub const LOG_TAIL_BYTES: usize = 16 * 1024;
 /// Bytes of the agent's last words in a result.
 pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// Bytes of a result's reason.
+pub const REASON_BYTES: usize = 2 * 1024;
+/// Hex digits of a result's head: a SHA-256 in the longest repositories' ids.
+pub const HEAD_CHARS: usize = 64;
+/// Stages in a result; a name of one has at most [`NAME_CHARS`].
+pub const STAGES: usize = 32;
 /// Bytes of all headers of one request.
 pub const HEADER_BYTES: usize = 32 * 1024;
 /// Long-polls that may wait at once.
@@ -66,5 +72,8 @@ pub const MAX_ATTEMPTS_CAP: u32 = 20;
 pub const TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Longest run time that a task may ask for.
 pub const TIMEOUT_CAP: Duration = Duration::from_secs(24 * 3_600);
+/// A sandbox that has its task for this long above the task's run time hangs, and is ended. The coordinator has
+/// given its lease up by then: a worker that lives reports well before.
+pub const SANDBOX_MARGIN: Duration = Duration::from_secs(900);
 /// How long an agent has between SIGTERM and SIGKILL.
 pub const KILL_GRACE: Duration = Duration::from_secs(10);

@@ -25,6 +25,10 @@ use crate::{
     verdict::Verdict,
 };
 
+/// How long it may take to make the branch and to take all files. Well below the time that the coordinator gives to
+/// what is around the agent's run, so that a report still comes.
+const TAKE_WITHIN: Duration = Duration::from_secs(240);
+
 /// What the attempt is about.
 pub struct Attempt<'a> {
     /// Where things are.
@@ -88,7 +92,11 @@ impl Attempt<'_> {
         }
         let began = Instant::now();
         self.output.stage("commit");
-        self.take(&mut made).await;
+        if tokio::time::timeout(TAKE_WITHIN, self.take(&mut made)).await.is_err() {
+            made.verdict = made.verdict.without_results(TAKE_WITHIN);
+            self.output.error("the results took too long: what was not taken by then is lost");
+            self.end_left_over().await;
+        }
         made.stages.push(stage("commit", began));
         made
     }
@@ -221,8 +229,7 @@ fn commit_message(prompt: &str, task: &str) -> String {
     format!("{subject}\n\nTask: {task}\n")
 }
 
-/// A text's first bytes, to the end of a character.
-pub(crate) fn start_of(mut text: String, most: usize) -> String {
+fn start_of(mut text: String, most: usize) -> String {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -5,6 +5,7 @@ use std::{io, path::Path, time::Duration};
 use protocol::{
     client::{Endpoint, WorkerClient},
     inside::{self, Outbox, WorkerConfig},
+    limits,
     report::Report,
 };
 use tokio::{
@@ -154,6 +155,12 @@ fn beside(begun: &Begun, stopper: &Stopper, drain: &CancellationToken) -> Beside
     ])
 }
 
+/// Git's own words, say, may be longer than a reason may be.
+fn short(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(limits::REASON_BYTES));
+    reason
+}
+
 fn finish(made: Made, output: Output) -> Report {
     let (log, log_tail) = output.into_files().map_or((None, String::new()), |(log, spool)| {
         spool.finish();
@@ -161,8 +168,7 @@ fn finish(made: Made, output: Output) -> Report {
     });
     Report {
         outcome: made.verdict.outcome,
-        // Git's own words may be long.
-        reason: made.verdict.reason.map(|reason| start_of(reason, limits::REASON_BYTES)),
+        reason: made.verdict.reason.map(short),
         exit_code: made.verdict.exit_code,
         message: made.message,
         head: made.head,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Coordinator,
-    queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after},
+    queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after, full_commit},
     tokens::Claim,
 };
 
@@ -158,15 +158,25 @@ pub(super) async fn result(
 }
 
 fn check(report: &Report) -> Result<(), Problem> {
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let sizes = [
-        ("message", report.message.as_ref().map_or(0, String::len), limits::MESSAGE_BYTES),
+        ("message", length(&report.message), limits::MESSAGE_BYTES),
         ("log_tail", report.log_tail.len(), limits::LOG_TAIL_BYTES),
         ("artifacts", report.artifacts.len(), limits::TASK_ARTIFACTS),
+        ("reason", length(&report.reason), limits::REASON_BYTES),
+        ("head", length(&report.head), limits::HEAD_CHARS),
+        ("stages", report.stages.len(), limits::STAGES),
     ];
-    match sizes.into_iter().find(|(_, size, limit)| size > limit) {
-        Some((field, size, limit)) => {
-            Err(Problem::new(Code::TooLarge, format!("{field}: {size} is over {limit}; send its end alone")))
+    let names = report.stages.iter().map(|stage| ("a stage's name", stage.name.len(), limits::NAME_CHARS));
+    if let Some((field, size, limit)) = sizes.into_iter().chain(names).find(|(_, size, limit)| size > limit) {
+        let why = format!("{field}: {size} is over {limit}; send a shorter one");
+        return Err(Problem::new(Code::TooLarge, why));
+    }
+    match &report.head {
+        Some(head) if full_commit(head).is_none() => {
+            let why = format!("head: {head:?} is no commit's full id; send 40 or 64 hex digits");
+            Err(Problem::new(Code::Invalid, why))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }

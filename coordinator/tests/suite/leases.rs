@@ -8,7 +8,7 @@ use protocol::{
     inside::HeldLease,
     lease::{Heartbeat, OrderKind},
     limits,
-    report::{Outcome, Report},
+    report::{Outcome, Report, Stage},
     worker::WorkerEnd,
 };
 use uuid::Uuid;
@@ -203,6 +203,10 @@ async fn a_waiting_heartbeat_ends_with_its_lease() {
     assert_eq!(house.state("t").await, TaskState::Scheduled);
 }
 
+fn stages(count: usize, name: usize) -> Vec<Stage> {
+    vec![Stage { name: "x".repeat(name), ms: 1 }; count]
+}
+
 #[tokio::test]
 async fn a_report_over_its_limits_is_refused_and_the_run_goes_on() {
     let house = House::open().await;
@@ -210,13 +214,24 @@ async fn a_report_over_its_limits_is_refused_and_the_run_goes_on() {
     let at_limit = Report {
         message: Some("x".repeat(limits::MESSAGE_BYTES)),
         log_tail: "x".repeat(limits::LOG_TAIL_BYTES),
+        reason: Some("x".repeat(limits::REASON_BYTES)),
+        head: Some("a".repeat(limits::HEAD_CHARS)),
+        stages: stages(limits::STAGES, limits::NAME_CHARS),
         ..report(Outcome::Succeeded)
     };
     for over in [
         Report { message: Some("x".repeat(limits::MESSAGE_BYTES + 1)), ..report(Outcome::Succeeded) },
         Report { log_tail: "x".repeat(limits::LOG_TAIL_BYTES + 1), ..report(Outcome::Succeeded) },
+        Report { reason: Some("x".repeat(limits::REASON_BYTES + 1)), ..report(Outcome::Succeeded) },
+        Report { head: Some("a".repeat(limits::HEAD_CHARS + 1)), ..report(Outcome::Succeeded) },
+        Report { stages: stages(limits::STAGES + 1, 1), ..report(Outcome::Succeeded) },
+        Report { stages: stages(1, limits::NAME_CHARS + 1), ..report(Outcome::Succeeded) },
     ] {
         assert_eq!(code(lease.result(&over).await), Code::TooLarge);
+    }
+    for head in ["", "HEAD", &"g".repeat(40), &"a".repeat(39)] {
+        let no_commit = Report { head: Some(head.to_owned()), ..report(Outcome::Succeeded) };
+        assert_eq!(code(lease.result(&no_commit).await), Code::Invalid, "{head}");
     }
     assert_eq!(house.state("t").await, TaskState::Running);
     lease.result(&at_limit).await.unwrap();
