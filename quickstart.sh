@@ -77,6 +77,7 @@ children=()
 stop() { # the last one first: a launcher ends what it owes while the coordinator is still there
     local i
     trap - EXIT INT TERM
+    [ -z "${task:-}" ] || "$bin/code-workers" cancel "$task" >/dev/null 2>&1 || true # has it not ended
     for ((i = ${#children[@]} - 1; i >= 0; i--)); do
         kill -TERM "${children[i]}" 2>/dev/null || continue
         wait "${children[i]}" 2>/dev/null || true
@@ -100,8 +101,10 @@ begin() { # begin NAME COMMAND...: in the background, its words in a file
     local name=$1
     shift
     : >"$logs/$name"
+    set -m # in a process group of its own: Ctrl-C is for this script, which ends them in order
     "$@" >>"$logs/$name" 2>&1 </dev/null &
     children+=("$!")
+    set +m
 }
 
 model=() recorded=''
