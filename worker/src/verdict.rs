@@ -36,6 +36,15 @@ impl Verdict {
         Self { outcome: Outcome::Lost, reason: Some(reason.into()), exit_code: None }
     }
 
+    /// The same end, of which the results could not be taken in this time: nobody is to believe that all is there.
+    #[must_use]
+    pub fn without_results(self, within: Duration) -> Self {
+        let late = format!("results_too_slow: not all results were taken within {} s", within.as_secs());
+        let outcome = if self.outcome == Outcome::Succeeded { Outcome::Failed } else { self.outcome };
+        let reason = self.reason.map_or_else(|| late.clone(), |reason| format!("{reason}; {late}"));
+        Self { outcome, reason: Some(reason), ..self }
+    }
+
     /// An attempt that was stopped.
     #[must_use]
     pub fn stopped(why: Stop, timeout: Duration) -> Self {
@@ -119,6 +128,16 @@ mod tests {
             let reason = of(exited(1), Some(&failure(&line))).1.unwrap();
             assert!(reason.starts_with(&format!("{word}: ")), "{reason}");
         }
+    }
+
+    #[test]
+    fn results_that_are_not_all_there_are_no_success_and_hide_no_other_reason() {
+        let late =
+            |code| Verdict::of(exited(code), None, Duration::ZERO).without_results(Duration::from_secs(7));
+        let reason = |code| late(code).reason.unwrap();
+        assert_eq!((late(0).outcome, late(0).exit_code), (Outcome::Failed, Some(0)));
+        assert!(reason(0).starts_with("results_too_slow: ") && reason(0).contains("7 s"), "{}", reason(0));
+        assert!(reason(3).starts_with("exit_code: 3; results_too_slow: "), "{}", reason(3));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use tokio::{
 
 use crate::{agent_user, helper, places::Places};
 
-/// How long one git may take. A filter or a file system of the agent's making could hold it for ever.
-const GIT_WITHIN: Duration = Duration::from_secs(300);
+/// How long one git may take. A filter or a file system of the agent's making could hold it for ever. Well below
+/// the time for the whole result, so that the rescue has its own.
+const GIT_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes kept of what git says to us (not of a patch or a bundle, which go to a file).
 const ANSWER_BYTES: u64 = 64 * 1024;
 

@@ -58,7 +58,11 @@ async fn commit(
 ) -> Result<String, GitError> {
     // A `.git` that is gone must not be looked for in a folder above.
     let own = git.with_git_dir(git.places().work.join(".git"));
-    let head = own.answer(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).await.ok();
+    let head = match own.answer(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).await {
+        // All that comes after would be as slow again.
+        Err(error @ GitError::TooSlow { .. }) => return Err(error),
+        head => head.ok(),
+    };
     let parent = match head {
         Some(head) if own.succeeds(&["merge-base", "--is-ancestor", base, &head]).await? => head,
         _ => {
