@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
 
 use protocol::inside::Outbox;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
@@ -19,7 +18,7 @@ use crate::finish::finish;
 use crate::folder::{Plan, SandboxFolder};
 use crate::lines::{News, Order, Stopped};
 use crate::settings::{self, Home};
-use crate::step::{self, Heard, Step, step};
+use crate::step::{Heard, Life, Step};
 use crate::{outbox, relays};
 
 /// Keeps the sandbox whose plan is in `folder` until nothing of it is left.
@@ -51,7 +50,10 @@ async fn keep(folder: &SandboxFolder, home: &Home) -> anyhow::Result<()> {
     drop(relays);
     say(&News::Stopped(stopped.clone()));
     let end = WorkerEnd { exit: stopped.exit, reason: stopped.reason };
-    Ok(finish(folder, home, &end).await?)
+    tokio::select! {
+        finished = finish(folder, home, &end) => Ok(finished?),
+        () = killed(&mut heard) => anyhow::bail!("told to leave off; the next launcher of this queue goes on"),
+    }
 }
 
 /// The sandbox's life, from start to end.
@@ -73,8 +75,9 @@ async fn live(folder: &SandboxFolder, plan: &Plan, heard: &mut mpsc::Receiver<He
         Err(error) => return not_started(error.to_string()),
     };
     say(&News::Started);
-    match watch(&mut sandbox, &outbox, changes, heard).await {
-        Ok(exit) => stopped(exit, &sandbox, &outbox),
+    let mut life = Life::default();
+    match watch(&mut sandbox, &outbox, changes, heard, &mut life).await {
+        Ok(exit) => stopped(exit, &sandbox, &outbox, &life),
         Err(error) => not_started(format!("cannot wait for the sandbox: {error}")),
     }
 }
@@ -86,55 +89,43 @@ enum Happened {
     TimeIsUp,
 }
 
-/// What comes when the time is up.
-enum Next {
-    Never,
-    Terminate(Instant),
-    Kill(Instant),
-}
-
-impl Next {
-    async fn is_due(&self) {
-        match self {
-            Self::Never => std::future::pending().await,
-            Self::Terminate(time) | Self::Kill(time) => tokio::time::sleep_until(*time).await,
-        }
-    }
-}
-
 async fn watch(
     sandbox: &mut Sandbox,
     outbox: &Outbox,
     mut changes: mpsc::Receiver<()>,
     heard: &mut mpsc::Receiver<Heard>,
+    life: &mut Life,
 ) -> std::io::Result<Exit> {
-    let mut has_task = false;
-    let mut next = Next::Never;
     loop {
         let happened = tokio::select! {
             exit = sandbox.wait() => Happened::Ended(exit),
-            Some(()) = changes.recv(), if !has_task => Happened::OutboxChanged,
+            Some(()) = changes.recv() => Happened::OutboxChanged,
             Some(heard) = heard.recv() => Happened::Heard(heard),
-            () = next.is_due() => Happened::TimeIsUp,
+            () = at(life.until()) => Happened::TimeIsUp,
         };
-        match happened {
+        let now = Instant::now();
+        let step = match happened {
             Happened::Ended(exit) => return exit,
             Happened::OutboxChanged => {
-                if let Some(lease) = outbox::lease(outbox) {
-                    has_task = true;
-                    say(&News::Leased(lease.task));
+                if let Some(note) = outbox::lease(outbox) {
+                    let task = note.lease.task.clone();
+                    if life.leased(note, now) {
+                        say(&News::Leased(task));
+                    }
+                }
+                Step::Nothing
+            }
+            Happened::Heard(heard) => life.heard(heard, now),
+            Happened::TimeIsUp => life.time_is_up(now),
+        };
+        match step {
+            Step::Nothing => {}
+            Step::Terminate => {
+                if let Err(error) = sandbox.signal(Signal::Terminate).await {
+                    tracing::debug!(%error, "cannot signal the sandbox");
                 }
             }
-            Happened::Heard(heard) => match step(heard, has_task) {
-                Step::Nothing => {}
-                Step::End(grace) => next = terminate(sandbox, grace).await,
-                Step::EndLater(time) => next = Next::Terminate(Instant::now() + time),
-            },
-            Happened::TimeIsUp if matches!(next, Next::Terminate(_)) => {
-                next = terminate(sandbox, step::grace()).await;
-            }
-            Happened::TimeIsUp => {
-                next = Next::Never;
+            Step::Kill => {
                 if let Err(error) = sandbox.signal(Signal::Kill).await {
                     tracing::warn!(%error, "cannot kill the sandbox; what runs of it is ended by force");
                     return Ok(Exit::Signal(9));
@@ -144,14 +135,14 @@ async fn watch(
     }
 }
 
-async fn terminate(sandbox: &Sandbox, grace: Duration) -> Next {
-    if let Err(error) = sandbox.signal(Signal::Terminate).await {
-        tracing::debug!(%error, "cannot signal the sandbox");
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
-    Next::Kill(Instant::now() + grace)
 }
 
-fn stopped(exit: Exit, sandbox: &Sandbox, outbox: &Outbox) -> Stopped {
+fn stopped(exit: Exit, sandbox: &Sandbox, outbox: &Outbox, life: &Life) -> Stopped {
     let last_line = sandbox.last_line();
     let (exit, reason, detail) = match exit {
         Exit::Code(code) => (Some(code.into()), "exited", last_line),
@@ -161,35 +152,66 @@ fn stopped(exit: Exit, sandbox: &Sandbox, outbox: &Outbox) -> Stopped {
     };
     Stopped {
         exit,
-        reason: reason.to_owned(),
+        reason: if life.overrun() { "overrun" } else { reason }.to_owned(),
         detail,
-        task: outbox::lease(outbox).map(|lease| lease.task),
+        task: outbox::lease(outbox).map(|note| note.lease.task),
         outcome: outbox::report(outbox).ok().flatten().map(|held| held.report.outcome),
     }
 }
 
-/// Orders from the launcher, its end, and signals (a service manager sends them to all of a unit's processes).
+/// Orders from the launcher, its end, and signals.
 fn listen() -> std::io::Result<mpsc::Receiver<Heard>> {
     let (sender, receiver) = mpsc::channel(4);
-    let mut terminate = signal(SignalKind::terminate())?;
+    let terminate = signal(SignalKind::terminate())?;
     let stdin = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(stdin).lines();
-        loop {
-            let heard = tokio::select! {
-                line = lines.next_line() => match line.ok().flatten() {
-                    Some(line) => serde_json::from_str(&line).ok().map(Heard::Order),
-                    None => Some(Heard::LauncherGone),
-                },
-                _ = terminate.recv() => Some(Heard::Order(Order::Drain)),
-            };
-            let Some(heard) = heard else { continue };
-            if sender.send(heard).await.is_err() || heard == Heard::LauncherGone {
-                return;
-            }
-        }
-    });
+    tokio::spawn(hear(stdin, terminate, sender));
     Ok(receiver)
+}
+
+/// SIGTERM says what the launcher would. While it is there it has its own say, and a service manager sends the
+/// signal to all of a unit's processes: then it drains. After that the first ends the sandbox, each further one
+/// by force.
+async fn hear(
+    orders: pipe::Receiver,
+    mut terminate: tokio::signal::unix::Signal,
+    sender: mpsc::Sender<Heard>,
+) {
+    let mut lines = BufReader::new(orders).lines();
+    let mut launcher_gone = false;
+    let mut on_signal = Heard::Order(Order::Drain);
+    loop {
+        let heard = tokio::select! {
+            line = lines.next_line(), if !launcher_gone => match line.ok().flatten() {
+                Some(line) => serde_json::from_str(&line).ok().map(Heard::Order),
+                None => {
+                    launcher_gone = true;
+                    on_signal = Heard::Order(Order::End);
+                    Some(Heard::LauncherGone)
+                }
+            },
+            _ = terminate.recv() => {
+                let heard = on_signal;
+                if launcher_gone {
+                    on_signal = Heard::Kill;
+                }
+                Some(heard)
+            }
+        };
+        let Some(heard) = heard else { continue };
+        if sender.send(heard).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Until the keeper is told to leave off at once.
+async fn killed(heard: &mut mpsc::Receiver<Heard>) {
+    while let Some(heard) = heard.recv().await {
+        if heard == Heard::Kill {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// A launcher that is gone does not hear it.
@@ -197,5 +219,34 @@ fn say(news: &News) {
     let mut out = std::io::stdout().lock();
     if let Ok(line) = serde_json::to_string(news) {
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    async fn next(heard: &mut mpsc::Receiver<Heard>) -> Heard {
+        tokio::time::timeout(std::time::Duration::from_secs(10), heard.recv()).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn signals_are_heard_before_and_after_the_end_of_the_launcher() {
+        let (reader, launcher) = std::io::pipe().unwrap();
+        let orders = pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+        let (sender, mut heard) = mpsc::channel(4);
+        tokio::spawn(hear(orders, signal(SignalKind::terminate()).unwrap(), sender));
+        let terminate = || kill_process(getpid(), Signal::TERM).unwrap();
+        terminate();
+        assert_eq!(next(&mut heard).await, Heard::Order(Order::Drain));
+        drop(launcher);
+        assert_eq!(next(&mut heard).await, Heard::LauncherGone);
+        terminate();
+        assert_eq!(next(&mut heard).await, Heard::Order(Order::End));
+        terminate();
+        assert_eq!(next(&mut heard).await, Heard::Kill);
+        terminate();
+        killed(&mut heard).await;
     }
 }

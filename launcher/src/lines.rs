@@ -32,7 +32,7 @@ pub(crate) enum News {
 pub(crate) struct Stopped {
     /// The exit code of PID 1, or 128 + the signal; none when it never ran.
     pub(crate) exit: Option<i32>,
-    /// A word: `exited`, `killed`, `oom`, `start_failed`.
+    /// A word: `exited`, `killed`, `oom`, `overrun` (it went on for too long), `start_failed`.
     pub(crate) reason: String,
     /// More for people: runsc's reason, or the last line that was printed.
     pub(crate) detail: Option<String>,

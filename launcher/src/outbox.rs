@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::ids::ArtifactName;
-use protocol::inside::{HeldLease, HeldReport, Outbox};
+use protocol::inside::{HeldReport, LeaseNote, Outbox};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 const JSON_BYTES: u64 = 4 << 20;
 
 /// The lease that the worker has or had.
-pub(crate) fn lease(outbox: &Outbox) -> Option<HeldLease> {
+pub(crate) fn lease(outbox: &Outbox) -> Option<LeaseNote> {
     read(outbox, &outbox.lease()).ok()?
 }
 
@@ -93,6 +93,7 @@ pub(crate) fn changes(outbox: &Outbox) -> io::Result<mpsc::Receiver<()>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::inside::HeldLease;
     use std::os::unix::fs::symlink;
 
     fn outbox() -> (tempfile::TempDir, Outbox) {
@@ -108,8 +109,11 @@ mod tests {
         assert!(lease(&outbox).is_none());
         let held =
             HeldLease { task: "task-1".parse().unwrap(), token: protocol::Secret::new("t"), attempt: 2 };
-        std::fs::write(outbox.lease(), serde_json::to_vec(&held).unwrap()).unwrap();
-        assert_eq!(lease(&outbox), Some(held));
+        for timeout_s in [None, Some(5)] {
+            let note = LeaseNote { lease: held.clone(), timeout_s };
+            std::fs::write(outbox.lease(), serde_json::to_vec(&note).unwrap()).unwrap();
+            assert_eq!(lease(&outbox), Some(note));
+        }
     }
 
     #[test]

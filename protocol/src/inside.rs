@@ -73,6 +73,17 @@ pub struct Outbox {
 
 /// `lease.json`: written as soon as a lease came. Where it stands, the sandbox has a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseNote {
+    /// The lease.
+    #[serde(flatten)]
+    pub lease: HeldLease,
+    /// Seconds that the task may run, so that somebody outside can tell when it has run for too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u64>,
+}
+
+/// What opens a task's calls to who has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldLease {
     /// The task.
     pub task: TaskId,
@@ -104,7 +115,7 @@ impl Outbox {
         &self.folder
     }
 
-    /// [`HeldLease`] as JSON.
+    /// [`LeaseNote`] as JSON.
     #[must_use]
     pub fn lease(&self) -> PathBuf {
         self.folder.join("lease.json")

@@ -33,6 +33,6 @@ pub struct WorkerEnd {
     /// The sandbox's exit code; 128 + the signal's number where a signal ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
-    /// `exited`, `oom`, `pids`, `killed`, `start_failed`, …: becomes the reason of a lease that ends so.
+    /// `exited`, `oom`, `pids`, `killed`, `overrun`, `start_failed`, …: becomes the reason of a lease that ends so.
     pub reason: String,
 }
