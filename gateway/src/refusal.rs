@@ -78,12 +78,11 @@ impl Refusal {
 
 impl From<BadKey> for Refusal {
     fn from(bad: BadKey) -> Self {
-        let (word, sentence) = match bad {
-            BadKey::Unknown => ("wrong_key", "this virtual key was never minted by this gateway"),
-            BadKey::Expired => ("key_revoked", "this virtual key has expired: its task's time is over"),
-            BadKey::Revoked => ("key_revoked", "this virtual key was revoked: its task's lease is over"),
+        let word = match bad {
+            BadKey::Unknown => "wrong_key",
+            BadKey::Expired | BadKey::Revoked => "key_revoked",
         };
-        Self::new(StatusCode::FORBIDDEN, word, sentence)
+        Self::new(StatusCode::FORBIDDEN, word, bad.to_string())
     }
 }
 
@@ -97,6 +96,7 @@ impl From<NoMoney> for Refusal {
                     "{none}, and the rest does not cover this request: send a new task with a larger budget"
                 ),
             ),
+            NoMoney::Key(bad) => bad.into(),
             NoMoney::Storage(_) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage_unavailable",

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use protocol::{TaskId, Usd};
 
+use crate::virtual_key::KeyHash;
+
 /// Who sent a request: a key that is valid now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -10,16 +12,21 @@ pub struct Holder {
     pub task: TaskId,
     /// When the key ends.
     pub expires_at: Timestamp,
+    /// The key.
+    pub(super) key: KeyHash,
 }
 
 /// Why a key does not open the door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     /// Nobody minted it.
+    #[error("this virtual key was never minted by this gateway")]
     Unknown,
     /// Its time is over.
+    #[error("this virtual key has expired: its task's time is over")]
     Expired,
     /// Its lease is over.
+    #[error("this virtual key was revoked: its task's lease is over")]
     Revoked,
 }
 
@@ -34,6 +41,9 @@ pub enum NoMoney {
         /// What of it is gone.
         spent: Usd,
     },
+    /// The key ended before there was money, while the request came in or waited.
+    #[error(transparent)]
+    Key(#[from] BadKey),
     /// The ledger cannot write.
     #[error("the ledger cannot be written: {0}")]
     Storage(String),

@@ -52,6 +52,20 @@ struct State {
     keys: HashMap<KeyHash, KeyRow>,
 }
 
+impl State {
+    /// A key's row, if the key opens the door now.
+    fn valid(&self, key: &KeyHash, now: Timestamp) -> Result<&KeyRow, BadKey> {
+        let row = self.keys.get(key).ok_or(BadKey::Unknown)?;
+        if row.revoked {
+            return Err(BadKey::Revoked);
+        }
+        if row.expires_at <= now {
+            return Err(BadKey::Expired);
+        }
+        Ok(row)
+    }
+}
+
 impl Ledger {
     /// Opens the ledger's file, or makes it (0600), and charges the holds that a crash left.
     ///
@@ -128,6 +142,8 @@ impl Ledger {
             self.writer.write(vec![Row::Key(row.clone())])
         };
         written.await?;
+        // Requests that wait for money are to hear it.
+        self.settled.notify_waiters();
         Ok(self.usage(task))
     }
 
@@ -142,15 +158,10 @@ impl Ledger {
     /// # Errors
     /// [`BadKey`].
     pub fn holder(&self, key: &Secret, now: Timestamp) -> Result<Holder, BadKey> {
+        let key = KeyHash::of(key.expose());
         let state = self.state();
-        let row = state.keys.get(&KeyHash::of(key.expose())).ok_or(BadKey::Unknown)?;
-        if row.revoked {
-            return Err(BadKey::Revoked);
-        }
-        if row.expires_at <= now {
-            return Err(BadKey::Expired);
-        }
-        Ok(Holder { task: row.task.clone(), expires_at: row.expires_at })
+        let row = state.valid(&key, now)?;
+        Ok(Holder { task: row.task.clone(), expires_at: row.expires_at, key })
     }
 
     /// A holder's balance.
@@ -167,7 +178,8 @@ impl Ledger {
     }
 
     /// Reserves what a request may cost; on disk when this returns. Where only other requests' holds stand
-    /// in the way, it waits for them (at most [`WAIT_FOR_HOLDS`]): they usually turn out cheaper.
+    /// in the way, it waits for them (at most [`WAIT_FOR_HOLDS`]): they usually turn out cheaper. The key must
+    /// still be valid then.
     ///
     /// # Errors
     /// [`NoMoney`].
@@ -182,7 +194,7 @@ impl Ledger {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            match self.try_reserve(holder.task.as_str(), ask) {
+            match self.try_reserve(holder, ask) {
                 Ok(reserved) => break reserved,
                 Err((refusal, in_the_end)) => {
                     let waited = match in_the_end {
@@ -205,11 +217,13 @@ impl Ledger {
     /// not if nothing were held.
     fn try_reserve(
         &self,
-        name: &str,
+        holder: &Holder,
         ask: &Ask,
     ) -> Result<(crate::account::Grant, writer::Written), (NoMoney, bool)> {
         let mut state = self.state();
-        let path = path(&state.accounts, name);
+        // Under the lock: after a revocation has answered, its key holds nothing new.
+        state.valid(&holder.key, Timestamp::now()).map_err(|bad| (bad.into(), false))?;
+        let path = path(&state.accounts, holder.task.as_str());
         let at = |name: &String| state.accounts.get(name).cloned().unwrap_or_default();
         let tightest = path.iter().map(at).min_by_key(Account::free).unwrap_or_default();
         let Some(grant) = decide(tightest.free(), ask) else {

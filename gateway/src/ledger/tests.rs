@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use protocol::{TaskId, Usd, keys::MintKey};
 
-use super::{Holder, Ledger, NoMoney};
+use super::{BadKey, Holder, Ledger, NoMoney};
 use crate::{
     account::{Account, Ask},
     prices::Rates,
@@ -24,9 +24,10 @@ async fn ledger() -> (Arc<Ledger>, Holder, tempfile::TempDir) {
     let expires_at = jiff::Timestamp::MAX;
     let queue = "q".parse().unwrap();
     let budget_usd = "1.00".parse().unwrap();
-    let key = MintKey { task: task.clone(), attempt: 1, queue, budget_usd, expires_at };
-    ledger.mint(&key).await.unwrap();
-    (ledger, Holder { task, expires_at }, folder)
+    let key = MintKey { task, attempt: 1, queue, budget_usd, expires_at };
+    let key = ledger.mint(&key).await.unwrap().key;
+    let holder = ledger.holder(&key, jiff::Timestamp::now()).unwrap();
+    (ledger, holder, folder)
 }
 
 #[tokio::test]
@@ -67,4 +68,29 @@ async fn what_was_acknowledged_is_on_disk() {
     reservation.release();
     ledger.flush().await;
     assert_eq!(held(), 0);
+}
+
+#[tokio::test]
+async fn a_key_that_ended_after_it_was_shown_reserves_nothing() {
+    let (ledger, holder, _folder) = ledger().await;
+    let whole = Ask { output_wanted: 1_000_000, output_floor: 1_000_000, ..ASK };
+    let first = ledger.reserve(&holder, "m", &whole).await;
+    assert_eq!(ledger.balance(&holder).held_usd, "1.00".parse().unwrap());
+    let (waits, theirs) = (Arc::clone(&ledger), holder.clone());
+    let waiting = tokio::spawn(async move { waits.reserve(&theirs, "m", &ASK).await.unwrap_err() });
+    tokio::task::yield_now().await;
+    ledger.revoke(&holder.task, 1).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), NoMoney::Key(BadKey::Revoked));
+    drop(first);
+    let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();
+    assert_eq!(refused, NoMoney::Key(BadKey::Revoked));
+
+    let task: TaskId = "u".parse().unwrap();
+    let expires_at = jiff::Timestamp::now();
+    let (queue, budget_usd) = ("q".parse().unwrap(), PRICE);
+    let key = MintKey { task, attempt: 1, queue, budget_usd, expires_at };
+    let key = ledger.mint(&key).await.unwrap().key;
+    let holder = ledger.holder(&key, jiff::Timestamp::MIN).unwrap();
+    let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();
+    assert_eq!(refused, NoMoney::Key(BadKey::Expired));
 }
