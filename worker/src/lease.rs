@@ -6,7 +6,7 @@ use protocol::{
     Code,
     client::{ClientError, LeasedClient, WorkerClient},
     ids::QueueName,
-    inside::HeldLease,
+    inside::{HeldLease, LeaseNote},
     lease::{LeaseQuery, Leased, Started},
     limits,
 };
@@ -77,7 +77,8 @@ pub async fn begin(client: &WorkerClient, queue: &QueueName, lease_file: &Path) 
             token: leased.lease.token.clone(),
             attempt: leased.lease.attempt,
         };
-        outbox::write_whole(lease_file, &held)?;
+        let note = LeaseNote { lease: held.clone(), timeout_s: Some(leased.task.timeout_s) };
+        outbox::write_whole(lease_file, &note)?;
         let client = client.with_lease(held.clone());
         match start(&client).await {
             Ok(started) => return Ok(Begun { leased, started, client, held }),
