@@ -46,6 +46,11 @@ impl OpenArtifact {
         open(outbox, &path)?.map(Self).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
+    /// Bytes.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
