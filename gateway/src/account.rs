@@ -14,7 +14,7 @@ pub struct Account {
     pub budget: Usd,
     /// Held for requests under way.
     pub held: Usd,
-    /// Charged, and what it was charged for.
+    /// Charged, and what it was charged for; its own `held_usd` is left zero.
     pub used: KeyUsage,
     /// The account that must afford it too.
     pub parent: Option<String>,

@@ -39,6 +39,9 @@ pub struct MintedKey {
 pub struct KeyUsage {
     /// Charged, all attempts together.
     pub spent_usd: Usd,
+    /// Held for requests under way, which may still be charged.
+    #[serde(default)]
+    pub held_usd: Usd,
     /// Requests that reached the model.
     pub requests: u64,
     /// Tokens in, cache included.

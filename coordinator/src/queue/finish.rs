@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use protocol::{
-    Code, Problem, TaskId, TaskState, WorkerId,
+    Code, Problem, TaskId, TaskState, Usd, WorkerId,
     keys::KeyUsage,
     report::{Accepted, Report},
     task::Artifact,
@@ -175,7 +175,8 @@ fn require_upload(tx: &Tx<'_>, task: &Row, artifact: &Artifact) -> Result<(), St
     Err(Problem::new(Code::Invalid, format!("artifacts: {name:?} {fault}")).into())
 }
 
-/// Writes down what an attempt's key has used, and that there is nothing left to ask.
+/// Writes down what an attempt's key has used; that there is nothing left to ask only when nothing is held, for
+/// what is under way will still be charged.
 pub(super) fn settle(tx: &Tx<'_>, task: i64, attempt: u32, usage: &KeyUsage) -> Result<(), StoreError> {
     let known = tx.one(sql::USAGE, [task], |row| match row.get_ref(0)? {
         ValueRef::Null => Ok(None),
@@ -186,7 +187,9 @@ pub(super) fn settle(tx: &Tx<'_>, task: i64, attempt: u32, usage: &KeyUsage) -> 
         let usage = serde_json::to_string(usage).map_err(|error| StoreError::Storage(error.to_string()))?;
         tx.execute(sql::SET_USAGE, (task, usage))?;
     }
-    tx.execute(sql::FORGET_KEY, (task, attempt))?;
+    if usage.held_usd == Usd::ZERO {
+        tx.execute(sql::FORGET_KEY, (task, attempt))?;
+    }
     Ok(())
 }
 

@@ -7,12 +7,21 @@ use protocol::{
     report::{Outcome, Report},
     worker::WorkerEnd,
 };
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    process::{Child, Command},
+};
 
-use crate::house::{House, agent, report, until};
+use crate::house::{House, agent, id, report, until};
 
 /// The gateway on the house's folders, once its admin door is open; `None`, and said, where it is not built.
 async fn gateway(house: &House) -> Option<Child> {
+    gateway_before(house, "http://127.0.0.1:9").await
+}
+
+/// The same, with this model behind it.
+async fn gateway_before(house: &House, model: &str) -> Option<Child> {
     let program =
         Path::new(env!("CARGO_BIN_EXE_code-workers-coordinator")).with_file_name("code-workers-gateway");
     if !program.is_file() {
@@ -28,7 +37,7 @@ async fn gateway(house: &House) -> Option<Child> {
         .env("XDG_DATA_HOME", base.join("d"))
         .env("XDG_RUNTIME_DIR", base.join("r"))
         .env("GATEWAY_BIND", "127.0.0.1:0")
-        .env("ANTHROPIC_UPSTREAM_URL", "http://127.0.0.1:9")
+        .env("ANTHROPIC_UPSTREAM_URL", model)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -95,6 +104,42 @@ async fn a_result_does_not_wait_for_a_gateway_that_is_gone() {
     assert_eq!((house.task("t").await.usage, unsettled(&house)), (None, 1));
     let Some(_gateway) = gateway(&house).await else { return };
     until(|| unsettled(&house) == 0).await;
-    let task = house.owner.task(&crate::house::id("t"), Duration::ZERO).await.unwrap();
+    let task = house.owner.task(&id("t"), Duration::ZERO).await.unwrap();
     assert_eq!(task.usage.map(|usage| usage.requests), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_accounted_for_when_it_is_known() {
+    let house = House::open().await;
+    let model = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", model.local_addr().unwrap());
+    let Some(_gateway) = gateway_before(&house, &url).await else { return };
+    house.submit(agent("t")).await;
+    let worker = house.worker("q").await;
+    let lease = worker.with(&worker.lease().await.unwrap());
+    let key = lease.start().await.unwrap().virtual_key.unwrap();
+    let client = reqwest::Client::builder().unix_socket(house.base().join("r/code-workers/gateway.sock"));
+    let question = r#"{"model": "claude-haiku-4-5", "max_tokens": 500, "messages": [{"role": "user", "content": "hi"}]}"#;
+    let asking =
+        client.build().unwrap().post("http://gateway/v1/messages").bearer_auth(key.expose()).body(question);
+    let asking = tokio::spawn(asking.send());
+    let (mut connection, _) =
+        tokio::time::timeout(Duration::from_secs(30), model.accept()).await.unwrap().unwrap();
+    let mut asked = [0; 4096];
+    assert!(connection.read(&mut asked).await.unwrap() > 0);
+
+    lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    let usage = house.task("t").await.usage.unwrap();
+    assert!(usage.held_usd.nanos() > 0, "{usage:?}");
+    assert_eq!((usage.requests, unsettled(&house)), (0, 1));
+
+    let body = r#"{"usage":{"input_tokens":1000,"output_tokens":100}}"#;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    connection.write_all(answer.as_bytes()).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+    until(|| unsettled(&house) == 0).await;
+    let usage = house.task("t").await.usage.unwrap();
+    assert_eq!((usage.requests, usage.spent_usd.to_string().as_str()), (1, "0.0015"));
+    assert_eq!(usage.held_usd.nanos(), 0);
 }

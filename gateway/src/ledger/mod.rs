@@ -150,7 +150,9 @@ impl Ledger {
     /// What a task's keys have used: nothing, where none was ever minted.
     #[must_use]
     pub fn usage(&self, task: &TaskId) -> KeyUsage {
-        self.state().accounts.get(task.as_str()).map(|account| account.used.clone()).unwrap_or_default()
+        let state = self.state();
+        let Some(account) = state.accounts.get(task.as_str()) else { return KeyUsage::default() };
+        KeyUsage { held_usd: account.held, ..account.used.clone() }
     }
 
     /// Whose key this is.

@@ -168,6 +168,7 @@ impl Store {
             let models: String = row.get("models")?;
             let used = KeyUsage {
                 spent_usd: nanos("spent_nanos")?,
+                held_usd: Usd::ZERO,
                 requests: count("requests")?,
                 input_tokens: count("input_tokens")?,
                 output_tokens: count("output_tokens")?,
