@@ -75,20 +75,76 @@ pub(crate) fn nobody_knows() -> WorkerEnd {
 /// Finishes every sandbox of this queue that nobody looks after, each in its own task.
 pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) {
     for folder in SandboxFolder::all(&home.folders.sandboxes()) {
+        // Before its lock is touched: whose it is may want it at this moment.
         let ours = match folder.worker() {
             Ok(worker) => worker.queue == *queue,
-            // Not even that was written: its maker died at once.
-            Err(_) => true,
+            // Not even that was written: its maker died at once, or is at it.
+            Err(_) => !folder.is_young(),
         };
-        let Ok(Some(watch)) = folder.take_over() else { continue };
-        if ours {
-            let home = home.clone();
-            tokio::spawn(async move {
-                if let Err(error) = finish(&folder, &home, &nobody_knows()).await {
-                    tracing::warn!(folder = %folder.path().display(), %error, "something is left of a sandbox");
-                }
-                drop(watch);
-            });
+        if !ours {
+            continue;
         }
+        let Ok(Some(watch)) = folder.take_over() else { continue };
+        let home = home.clone();
+        tokio::spawn(async move {
+            if let Err(error) = finish(&folder, &home, &nobody_knows()).await {
+                tracing::warn!(folder = %folder.path().display(), %error, "something is left of a sandbox");
+            }
+            drop(watch);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::of_worker;
+    use protocol::client::Endpoint;
+    use protocol::folders::Folders;
+    use protocol::{QueueName, Secret};
+
+    /// Whoever asks for a folder's lock makes its file.
+    fn was_asked_for(folder: &SandboxFolder) -> bool {
+        folder.path().join("lock").exists()
+    }
+
+    #[tokio::test]
+    async fn only_what_nobody_makes_or_keeps_for_this_queue_is_swept() {
+        let place = tempfile::tempdir().unwrap();
+        let run = place.path().to_owned();
+        let home = Home {
+            folders: Folders { config: run.clone(), data: run.clone(), run },
+            coordinator: Endpoint::Unix(place.path().join("nobody.sock")),
+            key: Secret::new("key"),
+        };
+        let (queue, other): (QueueName, QueueName) = ("demo".parse().unwrap(), "other".parse().unwrap());
+        let make = |id: &str, queue: &QueueName| {
+            let worker = WorkerConfig {
+                worker_id: id.parse().unwrap(),
+                queue: queue.clone(),
+                token: Secret::new("t"),
+                default_agent: "opencode".parse().unwrap(),
+            };
+            let folder = of_worker(&home.folders, &worker.worker_id);
+            let watch = folder.make(&worker).unwrap();
+            (folder, watch)
+        };
+        let (kept, _watch) = make("kept", &queue);
+        assert!(kept.take_over().unwrap().is_none(), "its maker looks after it from the start");
+        let (elsewhere, watch) = make("elsewhere", &other);
+        drop(watch);
+        std::fs::remove_file(elsewhere.path().join("lock")).unwrap();
+        let young = SandboxFolder::at(home.folders.sandboxes().join("young"));
+        let old = SandboxFolder::at(home.folders.sandboxes().join("old"));
+        for folder in [&young, &old] {
+            std::fs::create_dir(folder.path()).unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(61);
+        std::fs::File::open(old.path()).unwrap().set_modified(long_ago).unwrap();
+        sweep(&home, &queue);
+        assert!(!was_asked_for(&young), "it may be half-made");
+        assert!(!was_asked_for(&elsewhere), "its keeper may want the lock just now");
+        assert!(was_asked_for(&old));
+        assert!(kept.path().exists());
     }
 }

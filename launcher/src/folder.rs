@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::WorkerId;
 use protocol::inside::{COORDINATOR_DOOR, GATEWAY_DOOR, Outbox, WorkerConfig};
@@ -11,6 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 use sandbox::{Policy, Runsc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+/// A folder that changed no longer ago than this may be half-made.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// All that a keeper needs to run its sandbox, and that a later launcher needs to clear it away. Holds no
 /// secret.
@@ -69,19 +73,27 @@ impl SandboxFolder {
         self.0.join("keeper.log")
     }
 
-    /// Makes the folder with all but the plan. It must not be there yet.
-    pub(crate) fn make(&self, worker: &WorkerConfig) -> io::Result<()> {
+    /// Makes the folder with all but the plan, and looks after it from the start. It must not be there yet.
+    pub(crate) fn make(&self, worker: &WorkerConfig) -> io::Result<Watch> {
         if let Some(parent) = self.0.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         let folder = |path: &Path, mode| DirBuilder::new().mode(mode).create(path);
         folder(&self.0, 0o700)?;
+        let watch = self.watch()?;
         folder(&self.doors(), 0o755)?;
         // The umask may have taken what users inside need to reach their doors.
         fs::set_permissions(self.doors(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         folder(self.outbox().folder(), 0o700)?;
         folder(&self.config(), 0o700)?;
-        write_private(&self.config().join("worker.json"), worker)
+        write_private(&self.config().join("worker.json"), worker)?;
+        Ok(watch)
+    }
+
+    /// Whether it may be just being made, by somebody who does not hold its lock yet.
+    pub(crate) fn is_young(&self) -> bool {
+        let changed = self.0.metadata().and_then(|folder| folder.modified());
+        changed.is_ok_and(|time| time.elapsed().map_or(true, |age| age < YOUNG))
     }
 
     /// Writes the plan: from now on there is something to keep.

@@ -55,8 +55,7 @@ pub(crate) async fn start(config: &Config, runsc: &Runsc) -> Result<Kept, NotKep
 
 fn keep(config: &Config, runsc: &Runsc, worker: &WorkerConfig) -> anyhow::Result<Kept> {
     let folder = of_worker(&config.home.folders, &worker.worker_id);
-    folder.make(worker).with_context(|| format!("cannot make {}", folder.path().display()))?;
-    let watch = folder.watch()?;
+    let watch = folder.make(worker).with_context(|| format!("cannot make {}", folder.path().display()))?;
     let spawned = spawn(config, runsc, worker, &folder);
     match spawned {
         Ok(keeper) => Ok(Kept { worker: worker.worker_id.clone(), folder, keeper, watch }),
