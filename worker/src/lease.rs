@@ -59,13 +59,10 @@ pub enum NoTask {
     /// The coordinator refuses this worker.
     #[error("the coordinator takes no leases from this worker: {0}")]
     Refused(ClientError),
-    /// `lease.json` could not be written, so the launcher would not know of the task.
-    #[error("cannot write into the outbox: {0}")]
-    Outbox(#[from] std::io::Error),
 }
 
 /// Waits for a task and starts it, however often the coordinator is away or the start comes too late. A lease
-/// is on disk, in `lease_file`, before it is started.
+/// is on disk, in `lease_file`, before it is started, unless the disk takes nothing.
 ///
 /// # Errors
 /// [`NoTask`].
@@ -78,13 +75,20 @@ pub async fn begin(client: &WorkerClient, queue: &QueueName, lease_file: &Path) 
             attempt: leased.lease.attempt,
         };
         let note = LeaseNote { lease: held.clone(), timeout_s: Some(leased.task.timeout_s) };
-        outbox::write_whole(lease_file, &note)?;
+        if let Err(error) = outbox::write_whole(lease_file, &note) {
+            tracing::warn!(
+                "the launcher does not learn of {}: the outbox takes no lease: {error}",
+                held.task
+            );
+        }
         let client = client.with_lease(held.clone());
         match start(&client).await {
             Ok(started) => return Ok(Begun { leased, started, client, held }),
             Err(error) => tracing::info!("the lease of {} could not be started: {error}", held.task),
         }
-        std::fs::remove_file(lease_file)?;
+        if let Err(error) = std::fs::remove_file(lease_file) {
+            tracing::warn!("the lease of {} stays in the outbox: {error}", held.task);
+        }
         Backoff(Backoff::LONGEST).wait().await;
     }
 }

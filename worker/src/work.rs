@@ -85,7 +85,6 @@ pub async fn run(places: &Places, config: &WorkerConfig, drain: CancellationToke
     };
     match begun {
         Ok(begun) => work(places, config, &outbox, begun, drain).await,
-        Err(NoTask::Outbox(error)) => Err(error),
         Err(error @ NoTask::Refused(_)) => {
             tracing::error!("{error}");
             Ok(Exit::Refused)
@@ -129,15 +128,15 @@ async fn work(
     let made = attempt.make().await;
     output.stage("upload");
     let mut report = finish(made, output);
-    report::hold(outbox, &begun.held, &report)?;
+    report::hold(outbox, &begun.held, &report);
     let deliver = async {
         // Events first: when the result is in, the coordinator takes no more of them.
         let _ = sender.await;
-        report::deliver(outbox, &begun.held, &mut report, &begun.client).await
+        report::deliver(outbox, &begun.held, &mut report, &begun.client).await;
     };
     let delivered = deliver_or_drain(deliver, &drain).await;
     drop(beside);
-    delivered
+    Ok(delivered)
 }
 
 /// Heartbeat, time limit, SIGTERM.
@@ -183,16 +182,13 @@ fn finish(made: Made, output: Output) -> Report {
 /// How long a report may take to be delivered once the sandbox is told to end; the launcher delivers it else.
 const DELIVER_WITHIN: Duration = Duration::from_secs(5);
 
-async fn deliver_or_drain(
-    deliver: impl Future<Output = io::Result<()>>,
-    drain: &CancellationToken,
-) -> io::Result<Exit> {
+async fn deliver_or_drain(deliver: impl Future<Output = ()>, drain: &CancellationToken) -> Exit {
     let patience = async {
         drain.cancelled().await;
         tokio::time::sleep(DELIVER_WITHIN).await;
     };
     tokio::select! {
-        done = deliver => done.map(|()| Exit::Done),
-        () = patience => Ok(Exit::Undelivered),
+        () = deliver => Exit::Done,
+        () = patience => Exit::Undelivered,
     }
 }
