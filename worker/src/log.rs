@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write as _},
+    io::{self, BufWriter, Write},
     path::Path,
 };
 
@@ -16,12 +16,32 @@ pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The log while it is written. It lies in the outbox, so it is there also when the sandbox dies.
 #[derive(Debug)]
-pub struct Log {
-    file: BufWriter<File>,
+pub struct Log<W: Write = File> {
+    file: BufWriter<Hashed<W>>,
+    /// Bytes of output that came.
+    came: u64,
+    tail: Tail,
+}
+
+/// A file, and the size and hash of what it took: of a write that fails, a part may be in it.
+#[derive(Debug)]
+struct Hashed<W> {
+    file: W,
     hash: Sha256,
     size: u64,
-    dropped: u64,
-    tail: Tail,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or(bytes));
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Log {
@@ -30,27 +50,23 @@ impl Log {
     /// # Errors
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
-        Ok(Self { file, hash: Sha256::new(), size: 0, dropped: 0, tail: Tail::of(limits::LOG_TAIL_BYTES) })
+        Ok(Self::onto(File::create(path)?))
+    }
+}
+
+impl<W: Write> Log<W> {
+    fn onto(file: W) -> Self {
+        let file = BufWriter::new(Hashed { file, hash: Sha256::new(), size: 0 });
+        Self { file, came: 0, tail: Tail::of(limits::LOG_TAIL_BYTES) }
     }
 
     /// Adds output. A disk that is full costs the log, not the task.
     pub fn add(&mut self, bytes: &[u8]) {
         self.tail.add(bytes);
-        let room = usize::try_from(LOG_BYTES - self.size).unwrap_or(usize::MAX);
-        let kept = bytes.get(..room).unwrap_or(bytes);
-        self.dropped += (bytes.len() - kept.len()) as u64;
-        self.write(kept);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        match self.file.write_all(bytes) {
-            Ok(()) => {
-                self.hash.update(bytes);
-                self.size += bytes.len() as u64;
-            }
-            Err(_) => self.dropped += bytes.len() as u64,
-        }
+        let room = usize::try_from(LOG_BYTES.saturating_sub(self.came)).unwrap_or(usize::MAX);
+        self.came += bytes.len() as u64;
+        // What is missing in the end is said there.
+        let _ = self.file.write_all(bytes.get(..room).unwrap_or(bytes));
     }
 
     /// A line of the worker's own.
@@ -58,17 +74,20 @@ impl Log {
         self.add(format!("[code-workers] {text}\n").as_bytes());
     }
 
-    /// The artifact and the log's end; no artifact where the disk took nothing.
+    /// The artifact, which is what the file holds, and the log's end; no artifact where the disk took nothing.
     #[must_use]
     pub fn finish(mut self) -> (Option<Artifact>, String) {
-        if self.dropped > 0 {
-            let line = format!("\n[code-workers] {} bytes of output are not in this log\n", self.dropped);
-            self.write(line.as_bytes());
+        let _ = self.file.flush();
+        let dropped = self.came.saturating_sub(self.file.get_ref().size);
+        if dropped > 0 {
+            let line = format!("\n[code-workers] {dropped} bytes of output are not in this log\n");
+            let _ = self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush());
         }
-        let whole = self.file.flush().is_ok();
-        let artifact =
-            Artifact { name: LOG.to_owned(), size: self.size, sha256: hex::encode(self.hash.finalize()) };
-        (whole.then_some(artifact), self.tail.text())
+        // Without what could not be written: a last try must not change the file.
+        let (Hashed { hash, size, .. }, _) = self.file.into_parts();
+        let artifact = Artifact { name: LOG.to_owned(), size, sha256: hex::encode(hash.finalize()) };
+        let took = size > 0 || self.came == 0;
+        (took.then_some(artifact), self.tail.text())
     }
 }
 
@@ -138,5 +157,17 @@ mod tests {
         assert_eq!(artifact.size, content.len() as u64);
         assert_eq!(artifact.sha256, hex::encode(Sha256::digest(&content)));
         assert_eq!(tail.as_bytes(), content);
+    }
+
+    #[test]
+    fn of_a_file_that_takes_a_part_the_artifact_is_that_part() {
+        let mut room = [0; 20_000];
+        let mut log = Log::onto(&mut room[..]);
+        log.add(&vec![b'x'; 15_000]);
+        log.add(&vec![b'y'; 15_000]);
+        let (artifact, _) = log.finish();
+        let artifact = artifact.unwrap();
+        assert_eq!((artifact.size, room.last()), (20_000, Some(&b'y')));
+        assert_eq!(artifact.sha256, hex::encode(Sha256::digest(room)));
     }
 }
