@@ -6,6 +6,8 @@ use std::{
     io,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::{Duration, Instant},
 };
 
 use protocol::inside;
@@ -31,54 +33,122 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// How long a relay rests that has ended, before it is started again; doubled each time, up to [`LONGEST_REST`].
+const FIRST_REST: Duration = Duration::from_secs(1);
+/// The longest rest. A relay that has run for as long begins with the first rest again.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 fn supervise() -> io::Result<ExitCode> {
     // Before there are children, so that none ends unseen.
     let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM])?;
     let myself = std::env::current_exe()?;
-    let relays = [
-        relay(&myself, inside::COORDINATOR_TCP, inside::COORDINATOR_DOOR),
-        relay(&myself, inside::GATEWAY_TCP, inside::GATEWAY_DOOR),
+    let mut relays = [
+        Relay::new(
+            inside::COORDINATOR_DOOR,
+            relay(&myself, inside::COORDINATOR_TCP, inside::COORDINATOR_DOOR),
+        ),
+        Relay::new(inside::GATEWAY_DOOR, relay(&myself, inside::GATEWAY_TCP, inside::GATEWAY_DOOR)),
     ];
+    relays.iter_mut().for_each(Relay::start);
     let worker = Command::new(&myself).arg("work").stdin(Stdio::null()).spawn()?;
     let worker = pid_of(&worker).ok_or_else(|| io::Error::other("the worker has no process id"))?;
-    for signal in &mut signals {
-        if signal != SIGCHLD {
+    // Signals can only be waited for without a limit: in a thread, so that a rest can end here.
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .spawn(move || signals.forever().try_for_each(|signal| sender.send(signal)))?;
+    loop {
+        let rest = relays.iter().filter_map(|relay| relay.rest_at(Instant::now())).min();
+        match receiver.recv_timeout(rest.unwrap_or(LONGEST_REST)) {
             // It may have ended already.
-            let _ = kill_process(worker, Signal::TERM);
+            Ok(signal) if signal != SIGCHLD => drop(kill_process(worker, Signal::TERM)),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the signals ended")),
         }
-        if let Some(code) = reap(worker) {
-            for relay in relays.iter().flatten().filter_map(pid_of) {
+        if let Some(code) = reap(worker, |pid| relays.iter_mut().for_each(|relay| relay.ended(pid))) {
+            for relay in relays.iter().filter_map(|relay| relay.pid) {
                 let _ = kill_process(relay, Signal::TERM);
             }
             return Ok(ExitCode::from(code));
         }
+        let now = Instant::now();
+        relays.iter_mut().filter(|relay| relay.rest_at(now) == Some(Duration::ZERO)).for_each(Relay::start);
     }
-    Err(io::Error::other("the signals ended"))
 }
 
-/// Without its relay a door is still open to the worker, who dials the socket itself: so a relay that does not
-/// start is said, and no more.
-fn relay(myself: &Path, listen: &str, door: &str) -> Option<Child> {
+/// A door's relay, which is started again when it has ended. Without it the door is still open to the worker, who
+/// dials the socket itself: so a relay that does not start is said, and no more.
+struct Relay {
+    door: &'static str,
+    command: Command,
+    /// While it runs.
+    pid: Option<Pid>,
+    started: Instant,
+    /// When it may start again.
+    next: Instant,
+    rest: Duration,
+}
+
+impl Relay {
+    fn new(door: &'static str, command: Command) -> Self {
+        let now = Instant::now();
+        Self { door, command, pid: None, started: now, next: now, rest: FIRST_REST }
+    }
+
+    fn start(&mut self) {
+        self.started = Instant::now();
+        let started = self.command.spawn();
+        self.pid = started.as_ref().ok().and_then(pid_of);
+        if let Err(error) = started {
+            tracing::warn!("the relay for {} does not start: {error}", self.door);
+            self.rest_from(self.started);
+        }
+    }
+
+    /// Takes note when it is the one that ended.
+    fn ended(&mut self, pid: Pid) {
+        if self.pid == Some(pid) {
+            self.pid = None;
+            self.rest_from(Instant::now());
+            tracing::warn!("the relay for {} ended", self.door);
+        }
+    }
+
+    fn rest_from(&mut self, now: Instant) {
+        if now.duration_since(self.started) >= LONGEST_REST {
+            self.rest = FIRST_REST;
+        }
+        self.next = now + self.rest;
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+    }
+
+    /// How long until it is to be started; `None` while it runs.
+    fn rest_at(&self, now: Instant) -> Option<Duration> {
+        self.pid.is_none().then(|| self.next.saturating_duration_since(now))
+    }
+}
+
+fn relay(myself: &Path, listen: &str, door: &str) -> Command {
     let user = inside::RELAY_UID.to_string();
     let program = Path::new(inside::BIN).join("code-workers-relay");
     let (listen, dial) = (format!("tcp://{listen}"), format!("unix://{}/{door}", inside::DOORS));
     let mut command = Command::new(myself);
     command.args(["as-user", "--uid", &user, "--gid", &user, "--"].map(OsStr::new)).arg(program);
     command.args(["--listen", &listen, "--dial", &dial]).stdin(Stdio::null());
-    command.spawn().inspect_err(|error| tracing::warn!("the relay for {door} does not start: {error}")).ok()
+    command
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-/// Takes every child that has ended, orphans too; the worker's exit code when it is among them.
-fn reap(worker: Pid) -> Option<u8> {
+/// Takes every child that has ended, orphans too, and tells of each; the worker's exit code when it is among them.
+fn reap(worker: Pid, mut ended: impl FnMut(Pid)) -> Option<u8> {
     let mut code = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if pid == worker {
             code = Some(exit_code(status));
         }
+        ended(pid);
     }
     code
 }
@@ -91,4 +161,29 @@ fn exit_code(status: WaitStatus) -> u8 {
 /// The log of `init` and `work`: standard error, which the launcher keeps.
 pub(crate) fn start_log() {
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).log_internal_errors(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_ended_is_started_again_and_rests_longer_each_time() {
+        let mut relay = Relay::new("some.sock", Command::new("true"));
+        let mut rests = Vec::new();
+        for _ in 0..9 {
+            relay.start();
+            let pid = relay.pid.unwrap();
+            assert_eq!(relay.rest_at(Instant::now()), None);
+            relay.ended(Pid::INIT);
+            assert_eq!(relay.pid, Some(pid), "another one ended");
+            rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap();
+            rests.push(relay.rest.as_secs());
+            relay.ended(pid);
+            assert_eq!(relay.rest_at(relay.next), Some(Duration::ZERO));
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        relay.rest_from(relay.started + LONGEST_REST);
+        assert_eq!(relay.next, relay.started + LONGEST_REST + FIRST_REST);
+    }
 }
