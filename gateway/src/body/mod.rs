@@ -8,6 +8,7 @@ use crate::{
     provider::{Api, Provider},
 };
 
+mod content;
 pub mod fields;
 pub mod rules;
 mod tools;
@@ -27,6 +28,12 @@ const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("g
 const THINKING_LEAST: u64 = 1_024;
 /// Tokens that a provider adds to what it is sent: the template, the preamble of tools.
 const INPUT_OVERHEAD: u64 = 1_024;
+/// Tokens of an image at most, however few its bytes are: 4,784 for Anthropic's models of the highest resolution,
+/// 1,600 for the others (<https://platform.claude.com/docs/en/build-with-claude/vision>).
+const IMAGE_TOKENS_ANTHROPIC: u64 = 4_784;
+/// The same of OpenAI's: 2,833 and 5,667 for each of 8 tiles with the dearest, gpt-4o-mini
+/// (<https://platform.openai.com/docs/guides/images-vision>).
+const IMAGE_TOKENS_OPENAI: u64 = 2_833 + 8 * 5_667;
 
 /// Why a body is not sent on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +51,7 @@ pub struct Request<'a> {
     sent: &'a Bytes,
     fields: Fields<'a>,
     changed: bool,
+    images: u64,
     /// The model that it asks for.
     pub model: String,
     /// Whether it wants a stream.
@@ -79,9 +87,11 @@ impl<'a> Request<'a> {
         if api == Api::Chat && fields.get::<u64>("n").is_some_and(|n| n > 1) {
             return Err(BadBody::Forbidden("n"));
         }
+        let images = content::images(&fields)?;
         let stream = fields.get("stream").unwrap_or(false);
         let changed = !removed.is_empty();
-        let mut request = Self { api, sent, fields, changed, model, stream, usage_is_ours: false, removed };
+        let mut request =
+            Self { api, sent, fields, changed, images, model, stream, usage_is_ours: false, removed };
         request.ask_for_usage().map_err(|error| malformed(error.to_string()))?;
         Ok(request)
     }
@@ -115,10 +125,15 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What it may need at most. A token is at least one byte of the body.
+    /// What it may need at most. A token is at least one byte of the body, but for those of images.
     #[must_use]
     pub fn ask(&self, price: &ModelPrice) -> Ask {
-        let input_bound = INPUT_OVERHEAD + u64::try_from(self.sent.len()).unwrap_or(u64::MAX / 2);
+        let image = match self.api.provider() {
+            Provider::Anthropic => IMAGE_TOKENS_ANTHROPIC,
+            Provider::OpenAi => IMAGE_TOKENS_OPENAI,
+        };
+        let bytes = u64::try_from(self.sent.len()).unwrap_or(u64::MAX / 2);
+        let input_bound = INPUT_OVERHEAD + bytes + self.images * image;
         let cap = OUTPUT_CAPS.iter().find(|(prefix, _)| self.model.starts_with(prefix));
         let default = cap.map_or(OUTPUT_DEFAULT, |(_, cap)| *cap);
         let mut rates = *price.at(input_bound);

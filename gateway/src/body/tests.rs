@@ -113,3 +113,77 @@ fn thinking_is_lowered_with_the_output_that_it_must_fit_into() {
         r#"{"model":"m","max_tokens":2000,"thinking":{"type":"enabled","budget_tokens":1744}}"#
     );
 }
+
+#[test]
+fn blocks_that_are_fetched_stored_or_of_unknown_cost_do_not_pass() {
+    let read = |api, sent: &str| {
+        let sent = Bytes::copy_from_slice(sent.as_bytes());
+        Request::read(api, &sent).map(|request| request.images)
+    };
+    let anthropic = |block: &str| {
+        let plain = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}]}}"#);
+        let block = format!(r#"{{"type":"tool_result","tool_use_id":"t","content":[{block}]}}"#);
+        let nested = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}]}}"#);
+        let plain = read(Api::Messages, &plain);
+        assert_eq!(plain, read(Api::Messages, &nested));
+        plain
+    };
+    let source = |kind: &str, source: &str| anthropic(&format!(r#"{{"type":"{kind}","source":{source}}}"#));
+    let image = r#"{"type":"base64","media_type":"image/png","data":"AA=="}"#;
+    assert_eq!(source("image", image), Ok(1));
+    assert_eq!(source("document", r#"{"type":"text","media_type":"text/plain","data":"url"}"#), Ok(0));
+    let content = format!(r#"{{"type":"content","content":[{{"type":"image","source":{image}}}]}}"#);
+    assert_eq!(source("document", &content), Ok(1));
+    for (kind, refused) in [
+        ("image", r#"{"type":"url","url":"https://x/?secret"}"#),
+        ("image", r#"{"type":"u\u0072l","url":"https://x/?secret"}"#),
+        ("image", r#"{"type":"file","file_id":"f"}"#),
+        ("document", r#"{"type":"url","url":"https://x/?secret"}"#),
+        ("document", r#"{"type":"base64","media_type":"application/pdf","data":"AA=="}"#),
+        (
+            "document",
+            r#"{"type":"content","content":[{"type":"image","source":{"type":"url","url":"https://x"}}]}"#,
+        ),
+    ] {
+        assert!(matches!(source(kind, refused), Err(BadBody::Forbidden(_))), "{refused}");
+    }
+    assert_eq!(anthropic(r#"{"type":"container_upload","file_id":"f"}"#), Err(BadBody::Forbidden("file_id")));
+    let tools = r#"{"type":"tool_use","id":"t","name":"n","input":{"file_id":"f","source":{"type":"url"}}}"#;
+    assert_eq!(anthropic(tools), Ok(0));
+
+    let chat = |part: &str| {
+        read(Api::Chat, &format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}"#))
+    };
+    assert_eq!(chat(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}"#), Ok(1));
+    assert!(chat(r#"{"type":"image_url","image_url":{"url":"https://x/?secret"}}"#).is_err());
+    assert_eq!(chat(r#"{"type":"file","file":{"file_id":"f"}}"#), Err(BadBody::Forbidden("file_id")));
+
+    let input = |item: &str| read(Api::Responses, &format!(r#"{{"model":"m","input":[{item}]}}"#));
+    let part = |part: &str| input(&format!(r#"{{"role":"user","content":[{part}]}}"#));
+    assert_eq!(part(r#"{"type":"input_image","image_url":"data:image/png;base64,AA=="}"#), Ok(1));
+    assert!(part(r#"{"type":"input_image","image_url":"https://x/?secret"}"#).is_err());
+    assert_eq!(part(r#"{"type":"input_image","file_id":"f"}"#), Err(BadBody::Forbidden("file_id")));
+    assert_eq!(part(r#"{"type":"input_file","file_url":"https://x"}"#), Err(BadBody::Forbidden("file_url")));
+    let output = r#"{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":"https://x"}]}"#;
+    assert!(input(output).is_err());
+    for reference in [r#"{"type":"item_reference","id":"i"}"#, r#"{"id":"i"}"#] {
+        assert_eq!(input(reference), Err(BadBody::Forbidden("item_reference")));
+    }
+    assert_eq!(input(r#"{"type":"function_call","call_id":"c","name":"n","arguments":"{}"}"#), Ok(0));
+    assert_eq!(read(Api::Responses, r#"{"model":"m","input":"file_id"}"#), Ok(0));
+}
+
+#[test]
+fn an_images_tokens_are_reserved_for_beside_its_bytes() {
+    let price = crate::prices::ModelPrice::flat(crate::prices::Rates {
+        input: 1,
+        cache_write_5m: 1,
+        cache_write_1h: 1,
+        cache_read: 1,
+        output: 1,
+    });
+    let sent = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":""}}]}]}"#;
+    let sent = Bytes::from_static(sent);
+    let bound = Request::read(Api::Messages, &sent).unwrap().ask(&price).input_bound;
+    assert_eq!(bound, super::INPUT_OVERHEAD + sent.len() as u64 + super::IMAGE_TOKENS_ANTHROPIC);
+}
