@@ -16,8 +16,6 @@ pub struct Account {
     pub held: Usd,
     /// Charged, and what it was charged for; its own `held_usd` is left zero.
     pub used: KeyUsage,
-    /// The account that must afford it too.
-    pub parent: Option<String>,
 }
 
 impl Account {

@@ -215,8 +215,7 @@ impl Ledger {
         Ok(reservation)
     }
 
-    /// Holds the money in the account and in those above it, or says which one refused, and whether it would
-    /// not if nothing were held.
+    /// Holds the money, or says why not, and whether there would be enough if nothing were held.
     fn try_reserve(
         &self,
         holder: &Holder,
@@ -225,21 +224,14 @@ impl Ledger {
         let mut state = self.state();
         // Under the lock: after a revocation has answered, its key holds nothing new.
         state.valid(&holder.key, Timestamp::now()).map_err(|bad| (bad.into(), false))?;
-        let path = path(&state.accounts, holder.task.as_str());
-        let at = |name: &String| state.accounts.get(name).cloned().unwrap_or_default();
-        let tightest = path.iter().map(at).min_by_key(Account::free).unwrap_or_default();
-        let Some(grant) = decide(tightest.free(), ask) else {
-            let in_the_end = path.iter().map(at).all(|account| decide(account.unspent(), ask).is_some());
-            let refusal = NoMoney::Spent { budget: tightest.budget, spent: tightest.used.spent_usd };
+        let account = state.accounts.entry(holder.task.to_string()).or_default();
+        let Some(grant) = decide(account.free(), ask) else {
+            let in_the_end = decide(account.unspent(), ask).is_some();
+            let refusal = NoMoney::Spent { budget: account.budget, spent: account.used.spent_usd };
             return Err((refusal, in_the_end));
         };
-        let mut rows = Vec::new();
-        for name in path {
-            if let Some(account) = state.accounts.get_mut(&name) {
-                account.held = account.held.saturating_add(grant.amount);
-                rows.push(Row::Account(name, account.clone()));
-            }
-        }
+        account.held = account.held.saturating_add(grant.amount);
+        let rows = vec![Row::Account(holder.task.to_string(), account.clone())];
         Ok((grant, self.writer.write(rows)))
     }
 
@@ -249,18 +241,6 @@ impl Ledger {
             tracing::error!("the ledger's last writes failed: {why}");
         }
     }
-}
-
-/// An account and those above it.
-fn path(accounts: &HashMap<String, Account>, name: &str) -> Vec<String> {
-    let mut path = vec![name.to_owned()];
-    while let Some(parent) = path.last().and_then(|last| accounts.get(last)).and_then(|a| a.parent.clone()) {
-        if path.contains(&parent) {
-            break;
-        }
-        path.push(parent);
-    }
-    path
 }
 
 #[cfg(test)]

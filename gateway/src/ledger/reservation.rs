@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use protocol::Usd;
 
-use super::{Ledger, Row, path};
+use super::{Ledger, Row};
 use crate::{
     account::{Charge, Grant},
     tokens::Tokens,
@@ -55,17 +55,10 @@ impl Reservation {
             return true;
         }
         let mut state = self.ledger.state();
-        let path = path(&state.accounts, &self.account);
-        if path.iter().any(|name| state.accounts.get(name).is_none_or(|account| account.free() < more)) {
-            return false;
-        }
-        let mut rows = Vec::new();
-        for name in path {
-            if let Some(account) = state.accounts.get_mut(&name) {
-                account.held = account.held.saturating_add(more);
-                rows.push(Row::Account(name, account.clone()));
-            }
-        }
+        let account = state.accounts.get_mut(&self.account).filter(|account| account.free() >= more);
+        let Some(account) = account else { return false };
+        account.held = account.held.saturating_add(more);
+        let rows = vec![Row::Account(self.account.clone(), account.clone())];
         self.grant.amount = to;
         // The answer is under way already: nothing waits for this write.
         drop(self.ledger.writer.write(rows));
@@ -87,11 +80,9 @@ impl Reservation {
         let charge = Charge { amount, tokens, model: self.model.clone(), reached_model };
         let mut state = self.ledger.state();
         let mut rows = Vec::new();
-        for name in path(&state.accounts, &self.account) {
-            if let Some(account) = state.accounts.get_mut(&name) {
-                account.settle(self.grant.amount, &charge);
-                rows.push(Row::Account(name, account.clone()));
-            }
+        if let Some(account) = state.accounts.get_mut(&self.account) {
+            account.settle(self.grant.amount, &charge);
+            rows.push(Row::Account(self.account.clone(), account.clone()));
         }
         // Until this is on disk the hold is, which covers it.
         drop(self.ledger.writer.write(rows));

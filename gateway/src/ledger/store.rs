@@ -10,13 +10,12 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{account::Account, virtual_key::KeyHash};
 
 /// The layout of the tables, in `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), bytes BLOB NOT NULL) STRICT;
     CREATE TABLE account (
         name TEXT PRIMARY KEY,
-        parent TEXT,
         budget_nanos INTEGER NOT NULL,
         spent_nanos INTEGER NOT NULL,
         held_nanos INTEGER NOT NULL,
@@ -33,6 +32,9 @@ const SCHEMA: &str = "
         revoked INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// Accounts have none above them any more; nobody ever had one.
+const FROM_1: &str = "ALTER TABLE account DROP COLUMN parent;";
 
 /// Why the ledger's file is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +137,10 @@ impl Store {
                 transaction.execute_batch(SCHEMA).map_err(&fault)?;
                 transaction.pragma_update(None, "user_version", VERSION).map_err(&fault)?;
             }
+            1 => {
+                transaction.execute_batch(FROM_1).map_err(&fault)?;
+                transaction.pragma_update(None, "user_version", VERSION).map_err(&fault)?;
+            }
             VERSION => {}
             found => return Err(StoreError::Version { path: self.path.clone(), found }),
         }
@@ -174,12 +180,7 @@ impl Store {
                 output_tokens: count("output_tokens")?,
                 models: serde_json::from_str(&models).unwrap_or_default(),
             };
-            let account = Account {
-                budget: nanos("budget_nanos")?,
-                held: nanos("held_nanos")?,
-                used,
-                parent: row.get("parent")?,
-            };
+            let account = Account { budget: nanos("budget_nanos")?, held: nanos("held_nanos")?, used };
             Ok((row.get("name")?, account))
         });
         rows.map_err(&fault)?.collect::<Result<_, _>>().map_err(fault)
@@ -231,10 +232,9 @@ fn write_account(connection: &Connection, name: &str, account: &Account) -> rusq
     let used = &account.used;
     let models = serde_json::Value::from(used.models.clone()).to_string();
     connection
-        .prepare_cached("INSERT OR REPLACE INTO account VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+        .prepare_cached("INSERT OR REPLACE INTO account VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
         .execute(params![
             name,
-            account.parent,
             stored(account.budget.nanos()),
             stored(used.spent_usd.nanos()),
             stored(account.held.nanos()),

@@ -3,10 +3,7 @@ use std::sync::Arc;
 use protocol::{TaskId, Usd, keys::MintKey};
 
 use super::{BadKey, Holder, Ledger, NoMoney};
-use crate::{
-    account::{Account, Ask},
-    prices::Rates,
-};
+use crate::{account::Ask, prices::Rates};
 
 const ASK: Ask = Ask {
     input_bound: 0,
@@ -28,19 +25,6 @@ async fn ledger() -> (Arc<Ledger>, Holder, tempfile::TempDir) {
     let key = ledger.mint(&key).await.unwrap().key;
     let holder = ledger.holder(&key, jiff::Timestamp::now()).unwrap();
     (ledger, holder, folder)
-}
-
-#[tokio::test]
-async fn an_account_above_refuses_too_and_is_charged_too() {
-    let (ledger, holder, _folder) = ledger().await;
-    let day = Account { budget: PRICE, ..Account::default() };
-    ledger.state().accounts.insert("day".to_owned(), day);
-    ledger.state().accounts.get_mut("t").unwrap().parent = Some("day".to_owned());
-    let reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
-    reservation.settle(PRICE, crate::tokens::Tokens::default());
-    assert_eq!(ledger.state().accounts["day"].used.spent_usd, PRICE);
-    let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();
-    assert_eq!(refused, NoMoney::Spent { budget: PRICE, spent: PRICE });
 }
 
 #[tokio::test]
@@ -93,4 +77,26 @@ async fn a_key_that_ended_after_it_was_shown_reserves_nothing() {
     let holder = ledger.holder(&key, jiff::Timestamp::MIN).unwrap();
     let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();
     assert_eq!(refused, NoMoney::Key(BadKey::Expired));
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_taken_over() {
+    let (ledger, holder, folder) = ledger().await;
+    let reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+    reservation.settle(PRICE, crate::tokens::Tokens::default());
+    ledger.flush().await;
+    let path = folder.path().join("first.db");
+    let other = rusqlite::Connection::open(folder.path().join("gateway.db")).unwrap();
+    other.execute("VACUUM INTO ?1", [path.to_str().unwrap()]).unwrap();
+    let first = rusqlite::Connection::open(&path).unwrap();
+    let columns = "name, NULL AS parent, budget_nanos, spent_nanos, held_nanos, requests, input_tokens, output_tokens, models";
+    first
+        .execute_batch(&format!(
+            "CREATE TABLE old AS SELECT {columns} FROM account; DROP TABLE account; ALTER TABLE old RENAME TO account; PRAGMA user_version = 1;"
+        ))
+        .unwrap();
+    drop(first);
+    let ledger = Ledger::open(&path).unwrap();
+    assert_eq!(ledger.balance(&holder).spent_usd, PRICE);
+    ledger.reserve(&holder, "m", &ASK).await.unwrap();
 }
