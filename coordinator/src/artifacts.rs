@@ -27,6 +27,38 @@ pub struct Announced {
     pub name: ArtifactName,
     /// Its SHA-256 in lower-case hex.
     pub sha256: String,
+    /// Its bytes, where that is said.
+    pub size: Option<u64>,
+}
+
+/// An upload that lies on disk, whole and checked, beside its place. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Received {
+    /// What came.
+    pub artifact: Artifact,
+    partial: Partial,
+    place: PathBuf,
+}
+
+impl Received {
+    /// Comes into its place, for what was there.
+    ///
+    /// # Errors
+    /// `storage_unavailable`.
+    pub fn settle(self) -> Result<(), Problem> {
+        std::fs::rename(&self.partial.0, &self.place).map_err(|error| broken(&self.place, &error))
+    }
+}
+
+/// A file that goes with this: an upload may be refused, break off, or be dropped at any moment.
+#[derive(Debug)]
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It has come into its place, or was never made.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Artifacts {
@@ -40,7 +72,7 @@ impl Artifacts {
         self.folders.artifacts(task).join(format!(".attempt-{attempt}"))
     }
 
-    /// Takes an upload in: whole, checked and flushed, or not at all. Repeated, it replaces what was there.
+    /// Takes an upload in: whole, checked and flushed, or not at all. `room` is what it may have, in bytes.
     ///
     /// # Errors
     /// `too_large`, `invalid` where the SHA-256 is another, `bad_request` where the body breaks off, and
@@ -50,30 +82,35 @@ impl Artifacts {
         task: &TaskId,
         attempt: u32,
         announced: &Announced,
+        room: u64,
         body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
-    ) -> Result<Artifact, Problem> {
+    ) -> Result<Received, Problem> {
+        if announced.size.is_some_and(|size| size > room) {
+            return Err(over(room));
+        }
         let folder = self.of_attempt(task, attempt);
         tokio::fs::create_dir_all(&folder).await.map_err(|error| broken(&folder, &error))?;
-        let partial = folder.join(format!(".{}.{}", announced.name, uuid::Uuid::new_v4()));
-        let received = write(&partial, body).await.and_then(|(size, sha256)| {
-            if sha256 == announced.sha256 {
-                return Ok(Artifact { name: announced.name.to_string(), size, sha256 });
-            }
+        let partial = Partial(folder.join(format!(".{}.{}", announced.name, uuid::Uuid::new_v4())));
+        let (size, sha256) = write(&partial.0, room, body).await?;
+        if sha256 != announced.sha256 {
             let why = format!(
                 "{}: {size} bytes came, with SHA-256 {sha256}, and {} was announced; send it again",
                 announced.name, announced.sha256
             );
-            Err(Problem::new(Code::Invalid, why))
-        });
-        if let Err(problem) = received {
-            // It may not have been made at all.
-            let _ = tokio::fs::remove_file(&partial).await;
-            return Err(problem);
+            return Err(Problem::new(Code::Invalid, why));
         }
-        let place = folder.join(announced.name.as_str());
-        tokio::fs::rename(&partial, &place).await.map_err(|error| broken(&place, &error))?;
-        flush(&folder).await.map_err(|error| broken(&folder, &error))?;
-        received
+        let artifact = Artifact { name: announced.name.to_string(), size, sha256 };
+        Ok(Received { artifact, partial, place: folder.join(announced.name.as_str()) })
+    }
+
+    /// Flushes an attempt's folder: what came into its place is there after a crash too.
+    ///
+    /// # Errors
+    /// `storage_unavailable`.
+    pub async fn flush(&self, task: &TaskId, attempt: u32) -> Result<(), Problem> {
+        let folder = self.of_attempt(task, attempt);
+        let flushed = async { tokio::fs::File::open(&folder).await?.sync_all().await };
+        flushed.await.map_err(|error| broken(&folder, &error))
     }
 
     /// Moves an accepted attempt's artifacts to their final place, and removes all other uploads of the task.
@@ -144,20 +181,31 @@ pub(crate) fn unknown_artifact(task: &TaskId, name: &ArtifactName) -> Problem {
     )
 }
 
+fn over(room: u64) -> Problem {
+    let why = format!(
+        "this artifact may have {room} bytes: one may have {}, and all of a task {}",
+        limits::ARTIFACT_BYTES,
+        limits::TASK_ARTIFACT_BYTES
+    );
+    Problem::new(Code::TooLarge, why)
+}
+
 /// Writes a body to a new file and flushes it; its size and SHA-256.
 async fn write(
     path: &Path,
+    room: u64,
     mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
 ) -> Result<(u64, String), Problem> {
-    let mut file = tokio::fs::File::create_new(path).await.map_err(|error| broken(path, &error))?;
+    // At once: made on another thread, it might come to be after its guard is gone.
+    let file = std::fs::File::create_new(path).map_err(|error| broken(path, &error))?;
+    let mut file = tokio::fs::File::from_std(file);
     let (mut size, mut hasher) = (0_u64, Sha256::new());
     while let Some(chunk) = body.next().await {
         let chunk = chunk
             .map_err(|error| Problem::new(Code::BadRequest, format!("the upload broke off: {error}")))?;
         size += chunk.len() as u64;
-        if size > limits::ARTIFACT_BYTES {
-            let why = format!("an artifact may have {} bytes", limits::ARTIFACT_BYTES);
-            return Err(Problem::new(Code::TooLarge, why));
+        if size > room {
+            return Err(over(room));
         }
         hasher.update(&chunk);
         file.write_all(&chunk).await.map_err(|error| broken(path, &error))?;
@@ -165,10 +213,6 @@ async fn write(
     file.flush().await.map_err(|error| broken(path, &error))?;
     file.sync_all().await.map_err(|error| broken(path, &error))?;
     Ok((size, hex::encode(hasher.finalize())))
-}
-
-async fn flush(folder: &Path) -> io::Result<()> {
-    tokio::fs::File::open(folder).await?.sync_all().await
 }
 
 fn broken(path: &Path, error: &io::Error) -> Problem {

@@ -46,14 +46,15 @@ pub(super) async fn put(
 
 fn announced(headers: &HeaderMap, name: ArtifactName) -> Result<Announced, Failure> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let length = text(header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limits::ARTIFACT_BYTES) {
+    let size = text(header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    // Before the body is waited for, which nobody need send.
+    if size.is_some_and(|size: u64| size > limits::ARTIFACT_BYTES) {
         let why = format!("an artifact may have {} bytes", limits::ARTIFACT_BYTES);
         return Err(Failure::new(Code::TooLarge, why));
     }
     let lower_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
     match text(headers::SHA256).filter(|sha256| sha256.len() == 64 && sha256.bytes().all(lower_hex)) {
-        Some(sha256) => Ok(Announced { name, sha256: sha256.to_owned() }),
+        Some(sha256) => Ok(Announced { name, sha256: sha256.to_owned(), size }),
         None => Err(Failure::new(
             Code::BadRequest,
             "the header Code-Workers-SHA256 must hold the artifact's SHA-256 as 64 lower-case hex digits",
@@ -73,8 +74,13 @@ async fn store(
     if !coordinator.queue.runs(id, claim) {
         return Err(coordinator.queue.lost(id).into());
     }
-    let artifact = coordinator.artifacts.receive(id, claim.attempt, announced, body).await?;
-    coordinator.queue.note_upload(id.clone(), claim, artifact.clone()).await?;
+    let (queue, task, name) = (coordinator.queue.clone(), id.clone(), announced.name.clone());
+    let room = blocking(move || queue.upload_room(&task, name.as_str())).await??.min(limits::ARTIFACT_BYTES);
+    let received = coordinator.artifacts.receive(id, claim.attempt, announced, room, body).await?;
+    let artifact = received.artifact.clone();
+    let settle = move || received.settle();
+    coordinator.queue.note_upload(id.clone(), claim, artifact.clone(), settle).await?;
+    coordinator.artifacts.flush(id, claim.attempt).await?;
     Ok(artifact)
 }
 

@@ -7,38 +7,49 @@ use super::{
     finish::settle,
     sql,
     store::StoreError,
-    tx::{all, parsed},
+    tx::{all, one, parsed, unknown_task},
 };
 use crate::tokens::Claim;
 
 impl Queue {
-    /// Notes an artifact that lies on disk for this lease.
+    /// How many bytes the task's latest attempt may upload under this name.
     ///
     /// # Errors
-    /// `too_large` where the task has too many or too much, `lease_lost`, and the store's.
-    pub async fn note_upload(&self, id: TaskId, claim: Claim, artifact: Artifact) -> Result<(), StoreError> {
+    /// `too_large` where it has too many artifacts, `unknown_task`, and the store's.
+    pub fn upload_room(&self, id: &TaskId, name: &str) -> Result<u64, StoreError> {
+        let task = self.row(id)?.ok_or_else(|| unknown_task(id))?;
+        room(
+            self.store
+                .read(|connection| one(connection, sql::UPLOADED, (task.n, task.attempt, name), sizes))?,
+        )
+    }
+
+    /// Notes an artifact of this lease, and lets it come into its place. Refused, it does neither.
+    ///
+    /// # Errors
+    /// `too_large` where the task has too many or too much, `lease_lost`, what `settle` says, and the store's.
+    pub async fn note_upload(
+        &self,
+        id: TaskId,
+        claim: Claim,
+        artifact: Artifact,
+        settle: impl FnOnce() -> Result<(), Problem> + Send + 'static,
+    ) -> Result<(), StoreError> {
         self.store
             .write(move |tx| {
                 let task = tx.row(&id)?;
                 if task.claim() != claim || task.state() != protocol::TaskState::Running {
                     return Err(super::tx::refused(&task, super::transition::Refusal::LeaseLost).into());
                 }
+                // Others may have come in since there was room.
                 let others = (task.n, task.attempt, &artifact.name);
-                let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-                let (count, bytes) = tx.one(sql::UPLOADED, others, read)?.unwrap_or_default();
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
-                let bytes = bytes.cast_unsigned().saturating_add(artifact.size);
-                if count >= limits::TASK_ARTIFACTS || bytes > limits::TASK_ARTIFACT_BYTES {
-                    let why = format!(
-                        "a task may have {} artifacts of {} bytes in all",
-                        limits::TASK_ARTIFACTS,
-                        limits::TASK_ARTIFACT_BYTES
-                    );
-                    return Err(Problem::new(Code::TooLarge, why).into());
+                if artifact.size > room(tx.one(sql::UPLOADED, others, sizes)?)? {
+                    return Err(no_room().into());
                 }
                 let size = artifact.size.cast_signed();
                 let row = (task.n, task.attempt, &artifact.name, size, &artifact.sha256);
-                tx.execute(sql::KEEP_UPLOAD, row).map(|_| ())
+                tx.execute(sql::KEEP_UPLOAD, row)?;
+                settle().map_err(Into::into)
             })
             .await
     }
@@ -81,4 +92,27 @@ impl Queue {
             })
             .await
     }
+}
+
+/// Reads the columns of `sql::UPLOADED`.
+fn sizes(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, i64)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+/// What a task may have beside so many artifacts of so many bytes.
+fn room(others: Option<(i64, i64)>) -> Result<u64, StoreError> {
+    let (count, bytes) = others.unwrap_or_default();
+    if usize::try_from(count).unwrap_or(usize::MAX) >= limits::TASK_ARTIFACTS {
+        return Err(no_room().into());
+    }
+    Ok(limits::TASK_ARTIFACT_BYTES.saturating_sub(bytes.cast_unsigned()))
+}
+
+fn no_room() -> Problem {
+    let why = format!(
+        "a task may have {} artifacts of {} bytes in all",
+        limits::TASK_ARTIFACTS,
+        limits::TASK_ARTIFACT_BYTES
+    );
+    Problem::new(Code::TooLarge, why)
 }

@@ -1,5 +1,6 @@
 //! Artifacts: whole or not at all, checked, and in their place at the end.
 
+use futures_util::StreamExt as _;
 use protocol::{
     Code, Problem, TaskState, headers, limits,
     report::{Outcome, Report},
@@ -125,6 +126,59 @@ async fn a_task_may_have_so_many_and_no_more() {
     std::fs::write(&file, b"x").unwrap();
     let one_more = lease.put_artifact(&artifact("more", b"x"), &file).await;
     assert_eq!(code(one_more), Code::TooLarge);
+    let attempt = house.folders.artifacts(&id("t")).join(".attempt-1");
+    assert_eq!(std::fs::read_dir(attempt).unwrap().count(), limits::TASK_ARTIFACTS);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_leaves_what_was_there() {
+    let house = House::open().await;
+    let (_, lease) = house.started("t").await;
+    let log = put(&house, &lease, "log", b"old").await;
+    put(&house, &lease, "big", b"x").await;
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    let nearly_all = (limits::TASK_ARTIFACT_BYTES - 5).cast_signed();
+    database.execute("UPDATE uploads SET size = ?1 WHERE name = 'big'", [nearly_all]).unwrap();
+    drop(database);
+    let file = house.base().join("upload");
+    std::fs::write(&file, b"sixsix").unwrap();
+    assert_eq!(code(lease.put_artifact(&artifact("log", b"sixsix"), &file).await), Code::TooLarge);
+    let attempt = house.folders.artifacts(&id("t")).join(".attempt-1");
+    assert_eq!(std::fs::read(attempt.join("log")).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(attempt).unwrap().count(), 2);
+    lease.result(&Report { artifacts: vec![log], ..report(Outcome::Succeeded) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_has_no_more_than_its_room_and_leaves_nothing_when_it_is_dropped() {
+    let base = tempfile::tempdir().unwrap();
+    let folders = crate::house::folders(base.path());
+    let artifacts = coordinator::artifacts::Artifacts::new(folders.clone());
+    let task = id("t");
+    let attempt = folders.artifacts(&task).join(".attempt-1");
+    let files = || std::fs::read_dir(&attempt).map_or(0, Iterator::count);
+    let announced = |size| coordinator::artifacts::Announced {
+        name: "log".to_owned().try_into().unwrap(),
+        sha256: artifact("log", b"abc").sha256,
+        size,
+    };
+    let chunks = || futures_util::stream::iter([Ok("ab".into()), Ok("c".into())]);
+    for (size, room) in [(Some(3), 2), (None, 2)] {
+        let over = artifacts.receive(&task, 1, &announced(size), room, chunks()).await;
+        assert_eq!((over.unwrap_err().code, files()), (Code::TooLarge, 0));
+    }
+    let received = artifacts.receive(&task, 1, &announced(None), 3, chunks()).await.unwrap();
+    assert_eq!(files(), 1);
+    drop(received);
+    assert_eq!(files(), 0);
+
+    let announced = announced(None);
+    let slow = chunks().chain(futures_util::stream::pending());
+    tokio::select! {
+        _ = artifacts.receive(&task, 1, &announced, 3, slow) => panic!("it has no end"),
+        () = crate::house::until(|| files() == 1) => {}
+    }
+    assert_eq!(files(), 0);
 }
 
 #[tokio::test]
@@ -179,7 +233,7 @@ async fn a_task_may_have_so_many_bytes_and_no_more() {
     let claim = bench.run(named("t")).await;
     let note = async |name: &str, size: u64| {
         let artifact = Artifact { size, ..artifact(name, b"") };
-        bench.queue.note_upload(id("t"), claim, artifact).await.map_err(Problem::from)
+        bench.queue.note_upload(id("t"), claim, artifact, || Ok(())).await.map_err(Problem::from)
     };
     note("a", limits::TASK_ARTIFACT_BYTES - 10).await.unwrap();
     assert_eq!(note("b", 11).await.unwrap_err().code, Code::TooLarge);
