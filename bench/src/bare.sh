@@ -11,8 +11,9 @@ prompt='Make ./test.sh pass.'
 began=$(date +%s%3N)
 case $1 in
 opencode)
-    export OPENCODE_CONFIG=$HOME/opencode.json OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1
-    printf '{"autoupdate":false,"share":"disabled","permission":"allow","enabled_providers":["anthropic"],"model":"anthropic/claude-sonnet-4-5","provider":{"anthropic":{"options":{"baseURL":"http://127.0.0.1:9000/v1","apiKey":"none"}}}}' >"$OPENCODE_CONFIG"
+    # The settings of agents/opencode.toml, so that both run the same CLI in the same way.
+    export OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1
+    export OPENCODE_CONFIG_CONTENT='{"autoupdate":false,"share":"disabled","snapshot":false,"permission":"allow","enabled_providers":["anthropic"],"model":"anthropic/claude-sonnet-4-5","small_model":"anthropic/claude-sonnet-4-5","agent":{"title":{"disable":true}},"provider":{"anthropic":{"options":{"baseURL":"http://127.0.0.1:9000/v1","apiKey":"none"}}}}'
     opencode run --format json "$prompt" >/tmp/agent.out 2>&1 </dev/null
     ;;
 claude)
