@@ -80,8 +80,8 @@ fn known_worker(coordinator: &Coordinator, headers: &HeaderMap) -> Result<Worker
     })?;
     let queue = coordinator.queue.queue_of(&id)?.ok_or_else(|| worker_has_ended(&id))?;
     match headers.get(headers::PROTOCOL).map(|value| value.to_str().ok().and_then(|text| text.parse().ok())) {
-        None | Some(Some(limits::PROTOCOL_VERSION)) => Ok(Worker { id, queue }),
-        Some(_) => Err(Failure::new(
+        Some(Some(limits::PROTOCOL_VERSION)) => Ok(Worker { id, queue }),
+        _ => Err(Failure::new(
             Code::WrongProtocol,
             format!(
                 "this coordinator speaks protocol {}; use the worker of its version",

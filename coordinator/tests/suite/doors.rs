@@ -70,6 +70,9 @@ async fn the_workers_door_serves_the_workers_verbs_to_workers() {
 
     let old = lease("q").bearer_auth(worker.token.expose()).header(headers::PROTOCOL, "0");
     assert_eq!(problem(old).await.code, Code::WrongProtocol);
+    let unnamed = house.door_of_strangers().build().unwrap();
+    let unnamed = unnamed.get(format!("http://x/tasks/lease/q?request_id={request_id}"));
+    assert_eq!(problem(unnamed.bearer_auth(worker.token.expose())).await.code, Code::WrongProtocol);
     let ours = lease("q").bearer_auth(worker.token.expose()).header(headers::PROTOCOL, "1");
     assert_eq!(ours.send().await.unwrap().status(), 200);
 

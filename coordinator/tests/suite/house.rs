@@ -219,8 +219,16 @@ impl House {
     }
 
     /// An HTTP client for the worker's door.
+    /// A client of the worker's door that names the protocol's version, as every worker does.
     pub(crate) fn door(&self) -> reqwest::Client {
-        reqwest::Client::builder().no_proxy().unix_socket(self.folders.worker_socket()).build().unwrap()
+        let version = protocol::limits::PROTOCOL_VERSION.into();
+        let named = [(reqwest::header::HeaderName::from_static(protocol::headers::PROTOCOL), version)];
+        self.door_of_strangers().default_headers(named.into_iter().collect()).build().unwrap()
+    }
+
+    /// The same before it names anything.
+    pub(crate) fn door_of_strangers(&self) -> reqwest::ClientBuilder {
+        reqwest::Client::builder().no_proxy().unix_socket(self.folders.worker_socket())
     }
 
     pub(crate) async fn submit(&self, task: NewTask) -> Task {
