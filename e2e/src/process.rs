@@ -1,15 +1,25 @@
 //! Processes whose every line is kept, waited for by what they say.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    os::unix::process::ExitStatusExt,
+    io::{self, BufRead, BufReader, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, Signal, kill_process},
+};
 
 /// The longest that anything is waited for; far over what it takes, so that only a hang meets it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,11 +52,13 @@ impl Process {
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let pid = Pid::from_child(&child);
         let (tell, said) = channel();
+        let (ended, alive) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let ended = Arc::new(ended);
         let readers = [
-            follow(child.stdout.take().unwrap(), tell.clone()),
-            follow(child.stderr.take().unwrap(), tell.clone()),
+            follow(child.stdout.take().unwrap(), &ended, &tell),
+            follow(child.stderr.take().unwrap(), &ended, &tell),
         ];
-        thread::spawn(move || tell_end(&mut child, readers, &tell));
+        thread::spawn(move || tell_end(&mut child, alive, readers, &tell));
         Self { name: name.to_owned(), pid, said, lines: Vec::new(), ended: None }
     }
 
@@ -115,7 +127,15 @@ impl Drop for Process {
     }
 }
 
-fn follow(stream: impl Read + Send + 'static, tell: Sender<Said>) -> thread::JoinHandle<()> {
+/// Tells each line until the stream ends, or until the process has ended and what it wrote is read: a grandchild
+/// may hold the stream open for longer.
+fn follow(
+    stream: impl Read + AsFd + Send + 'static,
+    process_ended: &Arc<OwnedFd>,
+    tell: &Sender<Said>,
+) -> thread::JoinHandle<()> {
+    let (process_ended, tell) = (process_ended.clone(), tell.clone());
+    let stream = UntilEnd { stream, process_ended };
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let _ = tell.send(Said::Line(String::from_utf8_lossy(&line).into_owned()));
@@ -123,9 +143,30 @@ fn follow(stream: impl Read + Send + 'static, tell: Sender<Said>) -> thread::Joi
     })
 }
 
-fn tell_end(child: &mut Child, readers: [thread::JoinHandle<()>; 2], tell: &Sender<Said>) {
+/// A stream that is at its end when the process has ended and nothing waits to be read.
+struct UntilEnd<S> {
+    stream: S,
+    /// A pipe whose other end is closed when the process has ended.
+    process_ended: Arc<OwnedFd>,
+}
+
+impl<S: Read + AsFd> Read for UntilEnd<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut ready = [
+            PollFd::new(&self.stream, PollFlags::IN),
+            PollFd::new(&self.process_ended, PollFlags::IN),
+        ];
+        poll(&mut ready, None)?;
+        if ready[0].revents().is_empty() { Ok(0) } else { self.stream.read(buffer) }
+    }
+}
+
+fn tell_end(child: &mut Child, alive: OwnedFd, readers: [thread::JoinHandle<()>; 2], tell: &Sender<Said>) {
     let status = child.wait().unwrap();
-    drop(readers); // a grandchild may hold the pipes open: the end is told without them
+    drop(alive);
+    for reader in readers {
+        reader.join().unwrap();
+    }
     let _ = tell.send(Said::Ended(status));
 }
 
