@@ -25,6 +25,7 @@ pub(crate) fn lines(event: &Event, start: Timestamp) -> Option<String> {
         EventBody::Usage { input_tokens, output_tokens } => {
             format!("   {input_tokens} tokens in, {output_tokens} out")
         }
+        EventBody::Message { text, .. } => format!("<< {}", indented(text.trim_end())),
         EventBody::Error { message } => format!("!! {}", indented(message.trim_end())),
         EventBody::Output { text, .. } => clean(text).into_owned(),
         EventBody::Dropped { bytes } => {

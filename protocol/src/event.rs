@@ -82,6 +82,13 @@ pub enum EventBody {
         /// Reasoning included.
         output_tokens: u64,
     },
+    /// The agent was told this by its owner.
+    Message {
+        /// The message's place among the task's orders.
+        seq: u64,
+        /// What.
+        text: String,
+    },
     /// Something failed.
     Error {
         /// What, and why.

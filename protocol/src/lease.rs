@@ -106,10 +106,18 @@ pub struct Beat {
     pub orders: Vec<Order>,
 }
 
+/// The body of `POST /tasks/{id}/release`: the worker has to stop before it has started the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// A word, then perhaps a colon and a sentence.
+    pub reason: String,
+}
+
 /// Something that the owner wants of a running task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Its place in the attempt's orders, from 1.
+    /// Its place in the task's orders, from 1.
     pub seq: u64,
     /// What is wanted.
     #[serde(flatten)]
@@ -124,5 +132,11 @@ pub enum OrderKind {
     Cancel {
         /// Seconds between SIGTERM and SIGKILL.
         grace_s: u64,
+    },
+    /// Tell the agent this. Of an attempt after the first, those that the earlier ones got come again: its agent
+    /// has not heard them.
+    Message {
+        /// What.
+        text: String,
     },
 }

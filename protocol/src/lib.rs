@@ -14,6 +14,7 @@ pub mod lease;
 pub mod limits;
 pub mod money;
 pub mod problem;
+pub mod queue;
 pub mod repo;
 pub mod report;
 pub mod secret;

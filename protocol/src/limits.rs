@@ -47,6 +47,8 @@ pub const STAGES: usize = 32;
 pub const HEADER_BYTES: usize = 32 * 1024;
 /// Long-polls that may wait at once.
 pub const WAITERS: usize = 16_384;
+/// Messages that one task takes.
+pub const TASK_MESSAGES: u64 = 100;
 /// Rows in one page of `GET /tasks`.
 pub const PAGE_ROWS: u32 = 500;
 
@@ -75,5 +77,7 @@ pub const TIMEOUT_CAP: Duration = Duration::from_secs(24 * 3_600);
 /// A sandbox that has its task for this long above the task's run time hangs, and is ended. The coordinator has
 /// given its lease up by then: a worker that lives reports well before.
 pub const SANDBOX_MARGIN: Duration = Duration::from_secs(900);
-/// How long an agent has between SIGTERM and SIGKILL.
+/// How long an agent has between SIGTERM and SIGKILL, unless its owner says otherwise.
 pub const KILL_GRACE: Duration = Duration::from_secs(10);
+/// Longest such time that an owner may ask for.
+pub const KILL_GRACE_CAP: Duration = Duration::from_secs(60);

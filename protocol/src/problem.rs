@@ -65,6 +65,10 @@ codes! {
     MethodNotAllowed = 405, "Method not allowed";
     /// The id is taken by a task with another body.
     TaskIdTaken = 409, "Task id taken";
+    /// A task with this unique key has not ended; `task` says which.
+    UniqueKeyTaken = 409, "Unique key taken";
+    /// The queue takes no new tasks in.
+    QueueDraining = 409, "Queue draining";
     /// The lease is not this worker's any more; `state` says how the task stands.
     LeaseLost = 409, "Lease lost";
     /// The command does not fit the task's state.
@@ -113,6 +117,9 @@ pub struct Problem {
     /// For `lease_lost`, `wrong_state` and `task_id_taken`: the task's state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<crate::TaskState>,
+    /// For `unique_key_taken`: the task that has the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<crate::TaskId>,
 }
 
 impl Problem {
@@ -128,6 +135,7 @@ impl Problem {
             code,
             detail: detail.into(),
             state: None,
+            task: None,
         }
     }
 
@@ -135,6 +143,13 @@ impl Problem {
     #[must_use]
     pub fn with_state(mut self, state: crate::TaskState) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// The same, with the task that stands in the way.
+    #[must_use]
+    pub fn with_task(mut self, task: crate::TaskId) -> Self {
+        self.task = Some(task);
         self
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -62,6 +63,16 @@ pub struct NewTask {
     /// For `agent`: what all its attempts together may spend. The configured default where not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<Usd>,
+    /// Not leased before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// While a task with this key has not ended, its queue takes no other with the same: 409
+    /// `unique_key_taken`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// Held until its owner approves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
 }
 
 /// A [`NewTask`] whose every field was found good.
@@ -83,6 +94,12 @@ pub struct Submission {
     pub timeout: Duration,
     /// `None` for `exec`, and where the configured default applies.
     pub budget: Option<Usd>,
+    /// Not leased before this.
+    pub not_before: Option<Timestamp>,
+    /// One unfinished task of the queue may have it.
+    pub unique_key: Option<String>,
+    /// Held until its owner approves it.
+    pub approval: bool,
 }
 
 impl NewTask {
@@ -111,14 +128,32 @@ impl NewTask {
                 limits::TIMEOUT_CAP.as_secs()
             ));
         }
+        let unique_key = self.unique_key.clone();
+        if let Some(key) = &unique_key {
+            faults.reference("unique_key", key);
+        }
         let (priority, budget) = (self.priority, self.budget_usd);
+        let (not_before, approval) = (self.not_before, self.approval);
         let work = match self.kind {
             Kind::Agent => self.agent_work(&mut faults),
             Kind::Exec => self.exec_work(&mut faults),
         };
         match (queue, work) {
             (Some(queue), Some(work)) if faults.is_empty() => {
-                Ok(Submission { id, queue, work, base, priority, max_attempts, timeout, budget })
+                let of_work = Submission {
+                    id,
+                    queue,
+                    work,
+                    base,
+                    priority,
+                    max_attempts,
+                    timeout,
+                    budget,
+                    not_before,
+                    unique_key,
+                    approval,
+                };
+                Ok(of_work)
             }
             _ => Err(faults.into_problem()),
         }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     ids::{AgentName, QueueName, TaskId, WorkerId},
@@ -14,9 +15,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// Waits for its source to be fetched and its base pinned (later also: for approval, for budget).
+    /// Waits for its source to be fetched and its base pinned, or for its owner's approval.
     Held,
-    /// Waits for a time: a retry's back-off.
+    /// Waits for a time: the one that its sender named, or a retry's back-off.
     Scheduled,
     /// Waits for a worker.
     Ready,
@@ -150,7 +151,7 @@ pub struct Task {
     pub queue: QueueName,
     /// Where it stands.
     pub state: TaskState,
-    /// Why it stands there, where there is more to say than the state: `source`, `base_unresolvable`,
+    /// Why it stands there, where there is more to say than the state: `source`, `approval`, `base_unresolvable`,
     /// `oom`, `lease_expired`, `budget_spent`, …; a word, then perhaps a colon and a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -172,6 +173,12 @@ pub struct Task {
     /// What its virtual keys may spend, all attempts together. `None` for `exec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<Usd>,
+    /// Not leased before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// While this task has not ended, its queue takes no other with the same key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
     /// Who made it.
     pub principal: String,
     /// The task that it repeats.
@@ -182,6 +189,8 @@ pub struct Task {
     pub worker: Option<WorkerId>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// When it came into its state.
+    pub since: Timestamp,
     /// When the latest attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -207,6 +216,44 @@ pub struct TaskPage {
     /// Give it as `?before=` for the next page; `None` at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// The body of `POST /tasks/{id}/retry`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// The new task's id, for a request that may be repeated. `None`: the server makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<TaskId>,
+}
+
+/// The body of `POST /tasks/{id}/cancel`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// Seconds that a running agent has between SIGTERM and SIGKILL, at most [`crate::limits::KILL_GRACE_CAP`];
+    /// [`crate::limits::KILL_GRACE`] where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_s: Option<u64>,
+}
+
+/// The body of `POST /tasks/{id}/message`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// What its agent is to be told; at most [`crate::limits::PROMPT_BYTES`].
+    pub text: String,
+    /// The sender's id of the message, for a request that may be repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+}
+
+/// The answer: its place among the task's orders. The agent has got it when the task's stream has an event
+/// `message` with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageAccepted {
+    /// From 1.
+    pub seq: u64,
 }
 
 /// What `GET /tasks` filters by.

@@ -69,8 +69,10 @@ pub async fn beat(client: &LeasedClient, lease: &Lease, stopper: &Stopper) {
 fn carry_out(order: &OrderKind, stopper: &Stopper) {
     match order {
         OrderKind::Cancel { grace_s } => {
-            stopper.stop(Stop::Cancelled { grace: Duration::from_secs(*grace_s).min(limits::KILL_GRACE) });
+            stopper
+                .stop(Stop::Cancelled { grace: Duration::from_secs(*grace_s).min(limits::KILL_GRACE_CAP) });
         }
+        OrderKind::Message { .. } => {}
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(crate) async fn run(context: &Context, id: &str) -> Result<Exit, Failure> {
-    let task = context.client()?.cancel(&task_id(id)?).await?;
+    let task = context.client()?.cancel(&task_id(id)?, &protocol::task::Cancel::default()).await?;
     if task.state.is_terminal() {
         say(&format!("{}: {}", task.id, task.state))?;
     } else {

@@ -78,7 +78,7 @@ impl Shown {
         id: &TaskId,
         follow: bool,
     ) -> Result<Result<(), protocol::client::ClientError>, Failure> {
-        let mut events = match client.events(id, self.last).await {
+        let mut events = match client.events(id, self.last, follow).await {
             Ok(events) => events,
             Err(error) => return Ok(Err(error)),
         };

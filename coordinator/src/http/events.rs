@@ -52,6 +52,13 @@ pub(super) struct FollowQuery {
     /// The place after which to begin; `Last-Event-ID` stands before it.
     #[serde(default)]
     after: u64,
+    /// Whether to go on until the task has ended.
+    #[serde(default = "always")]
+    follow: bool,
+}
+
+const fn always() -> bool {
+    true
 }
 
 /// `GET /tasks/{id}/events`
@@ -72,7 +79,7 @@ pub(super) async fn follow(
         }
     };
     let (outputs, queue) = (coordinator.outputs.clone(), coordinator.queue.clone());
-    let follower = blocking(move || outputs.follow(&queue, &id, after)).await??;
+    let follower = blocking(move || outputs.follow(&queue, &id, after, query.follow)).await??;
     let messages =
         events(follower, coordinator.stop.clone()).map(|event| Ok::<_, Infallible>(message(&event)));
     Ok(Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())

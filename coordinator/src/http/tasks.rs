@@ -59,6 +59,7 @@ impl SubmitQuery {
             max_attempts: self.max_attempts,
             timeout_s: self.timeout_s,
             budget_usd: self.budget_usd,
+            ..NewTask::default()
         }
     }
 

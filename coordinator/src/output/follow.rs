@@ -30,10 +30,12 @@ pub struct Follower {
     lines: u64,
     offset: u64,
     ended: bool,
+    /// Whether it waits for what is yet to come.
+    waits: bool,
 }
 
 impl Outputs {
-    /// A reader of the events after the place `after`.
+    /// A reader of the events after the place `after`: of those to come too where it `waits`.
     ///
     /// # Errors
     /// `unknown_task`, and the store's.
@@ -42,11 +44,12 @@ impl Outputs {
         queue: &Arc<Queue>,
         task: &TaskId,
         after: u64,
+        waits: bool,
     ) -> Result<Follower, StoreError> {
         let open = self.open(queue, task)?;
         let changed = open.stream.changed.subscribe();
         let queue = queue.clone();
-        Ok(Follower { open, queue, changed, after, events: 0, lines: 0, offset: 0, ended: false })
+        Ok(Follower { open, queue, changed, after, events: 0, lines: 0, offset: 0, ended: false, waits })
     }
 }
 
@@ -67,6 +70,9 @@ impl Follower {
                 read.inspect_err(|error| tracing::warn!(%error, "a stream broke off")).ok()?;
             if !events.is_empty() {
                 return Some((events, self));
+            }
+            if !more && !self.waits {
+                return None;
             }
             if !more && !self.ended {
                 tokio::select! {

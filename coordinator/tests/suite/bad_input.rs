@@ -82,7 +82,7 @@ async fn a_busy_or_unknown_repository_is_not_removed() {
     house.submit(crate::house::named("t")).await;
     assert_eq!(code(house.owner.remove_repo(&"q".parse().unwrap()).await), Code::RepositoryBusy);
     assert_eq!(code(house.owner.remove_repo(&"nowhere".parse().unwrap()).await), Code::UnknownRepository);
-    house.owner.cancel(&crate::house::id("t")).await.unwrap();
+    house.owner.cancel(&crate::house::id("t"), &protocol::task::Cancel::default()).await.unwrap();
     house.owner.remove_repo(&"q".parse().unwrap()).await.unwrap();
     let names: Vec<_> = house.owner.repos().await.unwrap().into_iter().map(|repo| repo.name).collect();
     assert_eq!(names, ["other".parse().unwrap()]);

@@ -264,7 +264,7 @@ impl House {
 
     /// All events of a task that has ended, or the first `count`.
     pub(crate) async fn events(&self, name: &str, after: u64, count: usize) -> Vec<Event> {
-        let stream = self.owner.events(&id(name), after).await.unwrap();
+        let stream = self.owner.events(&id(name), after, true).await.unwrap();
         let events = soon(stream.take(count).collect::<Vec<_>>()).await;
         events.into_iter().map(Result::unwrap).collect()
     }

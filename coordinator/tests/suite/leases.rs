@@ -160,34 +160,52 @@ async fn a_run_is_cancelled_by_an_order_that_comes_at_once() {
         let lease = lease.clone();
         tokio::spawn(async move { lease.heartbeat(&Heartbeat::default(), Duration::from_secs(10)).await })
     };
-    assert_eq!(house.owner.cancel(&id("t")).await.unwrap().state, TaskState::Running);
+    assert_eq!(
+        house.owner.cancel(&id("t"), &protocol::task::Cancel::default()).await.unwrap().state,
+        TaskState::Running
+    );
     let beat = soon(waiting).await.unwrap().unwrap();
     assert_eq!(beat.orders.len(), 1);
     assert_eq!(beat.orders[0].seq, 1);
     assert_eq!(beat.orders[0].kind, OrderKind::Cancel { grace_s: limits::KILL_GRACE.as_secs() });
     // Again until it is acknowledged, however often it is asked for.
-    house.owner.cancel(&id("t")).await.unwrap();
+    house.owner.cancel(&id("t"), &protocol::task::Cancel::default()).await.unwrap();
     assert_eq!(lease.heartbeat(&Heartbeat { after: 0 }, Duration::ZERO).await.unwrap().orders, beat.orders);
     assert!(lease.heartbeat(&Heartbeat { after: 1 }, Duration::ZERO).await.unwrap().orders.is_empty());
     lease.result(&report(Outcome::Cancelled)).await.unwrap();
     assert_eq!(house.state("t").await, TaskState::Cancelled);
-    assert_eq!(code(house.owner.cancel(&id("t")).await), Code::WrongState);
+    assert_eq!(
+        code(house.owner.cancel(&id("t"), &protocol::task::Cancel::default()).await),
+        Code::WrongState
+    );
 }
 
 #[tokio::test]
 async fn what_nobody_runs_is_cancelled_at_once() {
     let house = House::open().await;
     house.submit(named("ready")).await;
-    assert_eq!(house.owner.cancel(&id("ready")).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(
+        house.owner.cancel(&id("ready"), &protocol::task::Cancel::default()).await.unwrap().state,
+        TaskState::Cancelled
+    );
     house.submit(named("leased")).await;
     let worker = house.worker("q").await;
     let lease = worker.with(&worker.lease().await.unwrap());
-    assert_eq!(house.owner.cancel(&id("leased")).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(
+        house.owner.cancel(&id("leased"), &protocol::task::Cancel::default()).await.unwrap().state,
+        TaskState::Cancelled
+    );
     assert_eq!(code(lease.start().await), Code::LeaseLost);
     let (worker, _) = house.started("scheduled").await;
     house.owner.end_worker(&worker.id, &gone("killed")).await.unwrap();
-    assert_eq!(house.owner.cancel(&id("scheduled")).await.unwrap().state, TaskState::Cancelled);
-    assert_eq!(code(house.owner.cancel(&id("nowhere")).await), Code::UnknownTask);
+    assert_eq!(
+        house.owner.cancel(&id("scheduled"), &protocol::task::Cancel::default()).await.unwrap().state,
+        TaskState::Cancelled
+    );
+    assert_eq!(
+        code(house.owner.cancel(&id("nowhere"), &protocol::task::Cancel::default()).await),
+        Code::UnknownTask
+    );
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn leases_live_on() {
 async fn a_cancellation_that_was_not_heard_is_told_again() {
     let house = House::open().await;
     let (worker, lease) = house.started("t").await;
-    house.owner.cancel(&id("t")).await.unwrap();
+    house.owner.cancel(&id("t"), &protocol::task::Cancel::default()).await.unwrap();
     let token = worker.token.clone();
     drop(lease);
     let house = house.restart().await;
@@ -69,7 +69,7 @@ async fn stopping_ends_whoever_waits() {
         tokio::spawn(async move { lease.heartbeat(&Heartbeat::default(), Duration::from_secs(10)).await });
     let owner = house.owner.clone();
     let waiting = tokio::spawn(async move { owner.task(&id("t"), Duration::from_secs(50)).await });
-    let mut stream = house.owner.events(&id("t"), 0).await.unwrap();
+    let mut stream = house.owner.events(&id("t"), 0, true).await.unwrap();
     for _ in 0..3 {
         soon(futures_util::StreamExt::next(&mut stream)).await.unwrap().unwrap();
     }

@@ -143,7 +143,7 @@ async fn the_list_is_paged_newest_first() {
         house.submit(named(name)).await;
     }
     house.submit(exec("other")).await;
-    house.owner.cancel(&id("b")).await.unwrap();
+    house.owner.cancel(&id("b"), &protocol::task::Cancel::default()).await.unwrap();
     let names = async |filter: TaskFilter| {
         let page = house.owner.tasks(&filter).await.unwrap();
         (page.tasks.iter().map(|task| task.id.to_string()).collect::<Vec<_>>(), page.next)

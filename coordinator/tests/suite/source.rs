@@ -76,7 +76,7 @@ fn task(name: &str, base: Option<&str>) -> NewTask {
 async fn settled(house: &House, new: NewTask) -> Task {
     let name = id(new.id.as_deref().unwrap());
     house.submit(new).await;
-    let mut stream = house.owner.events(&name, 0).await.unwrap();
+    let mut stream = house.owner.events(&name, 0, true).await.unwrap();
     soon(async {
         while let Some(event) = futures_util::StreamExt::next(&mut stream).await {
             if let protocol::EventBody::State { state, .. } = event.unwrap().event.body

@@ -106,9 +106,12 @@ async fn a_damaged_row_is_reported_and_the_others_are_served() {
     database.execute("UPDATE tasks SET state = 'merry' WHERE id = 'bad'", []).unwrap();
     drop(database);
     let house = house.restart().await;
-    let damaged = house.owner.cancel(&id("bad")).await;
+    let damaged = house.owner.cancel(&id("bad"), &protocol::task::Cancel::default()).await;
     assert_eq!(crate::house::code(damaged), Code::Internal);
-    assert_eq!(house.owner.cancel(&id("good")).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(
+        house.owner.cancel(&id("good"), &protocol::task::Cancel::default()).await.unwrap().state,
+        TaskState::Cancelled
+    );
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ fn texts(events: &[Event]) -> Vec<String> {
 async fn output_and_life_are_one_stream() {
     let house = House::open().await;
     house.submit(named("t")).await;
-    let mut live = house.owner.events(&id("t"), 0).await.unwrap();
+    let mut live = house.owner.events(&id("t"), 0, true).await.unwrap();
     let mut seen = vec![soon(live.next()).await.unwrap().unwrap()];
     let worker = house.worker("q").await;
     let lease = worker.with(&worker.lease().await.unwrap());
@@ -82,7 +82,7 @@ async fn output_and_life_are_one_stream() {
 async fn the_stream_is_server_sent_events() {
     let house = House::open().await;
     house.submit(named("t")).await;
-    house.owner.cancel(&id("t")).await.unwrap();
+    house.owner.cancel(&id("t"), &protocol::task::Cancel::default()).await.unwrap();
     let get = |path: &str| house.http().get(house.url(path)).bearer_auth(KEY);
     let answer = get("/tasks/t/events").send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -105,7 +105,7 @@ async fn readers_that_come_while_lines_are_written_see_the_same() {
     let (_, lease) = house.started("t").await;
     let mut readers = Vec::new();
     for round in 0..20_u64 {
-        let stream = house.owner.events(&id("t"), 0).await.unwrap();
+        let stream = house.owner.events(&id("t"), 0, true).await.unwrap();
         readers.push(tokio::spawn(async move { stream.map(Result::unwrap).collect::<Vec<_>>().await }));
         let lines: Vec<String> = (0..50).map(|n| format!("{}", round * 50 + n)).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

@@ -10,10 +10,11 @@ use super::{ANSWER, ClientError, Connection, Endpoint};
 use crate::{
     event::Event,
     ids::{ArtifactName, QueueName, TaskId, WorkerId},
+    queue::{ChangeQueue, QueueStatus},
     repo::{NewRepo, Repo},
     secret::Secret,
     submit::NewTask,
-    task::{Task, TaskFilter, TaskPage},
+    task::{Cancel, Message, MessageAccepted, Retry, Task, TaskFilter, TaskPage},
     worker::{NewWorker, Registered, WorkerEnd},
 };
 
@@ -71,17 +72,62 @@ impl OwnerClient {
     /// `POST /tasks/{id}/cancel`. A task that has ended stays as it is: `wrong_state`.
     ///
     /// # Errors
-    /// `unknown_task`, `wrong_state`, and as any call.
-    pub async fn cancel(&self, id: &TaskId) -> Result<Task, ClientError> {
-        self.0.json(self.0.request(Method::POST, &format!("/tasks/{id}/cancel"))).await
+    /// `unknown_task`, `wrong_state`, `invalid`, and as any call.
+    pub async fn cancel(&self, id: &TaskId, cancel: &Cancel) -> Result<Task, ClientError> {
+        self.0.post(&format!("/tasks/{id}/cancel"), cancel).await
     }
 
-    /// `GET /tasks/{id}/events` from after `after`.
+    /// `POST /tasks/{id}/retry`: a new task that does the same from the same base.
+    ///
+    /// # Errors
+    /// `unknown_task`, `wrong_state` (it has not ended), `task_id_taken`, `unique_key_taken`, `queue_draining`, and
+    /// as any call.
+    pub async fn retry(&self, id: &TaskId, retry: &Retry) -> Result<Task, ClientError> {
+        self.0.post(&format!("/tasks/{id}/retry"), retry).await
+    }
+
+    /// `POST /tasks/{id}/approve`. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// `unknown_task`, `wrong_state` (it waits for no approval), and as any call.
+    pub async fn approve(&self, id: &TaskId) -> Result<Task, ClientError> {
+        self.0.post(&format!("/tasks/{id}/approve"), &serde_json::json!({})).await
+    }
+
+    /// `POST /tasks/{id}/message`: for the agent of a running task.
+    ///
+    /// # Errors
+    /// `unknown_task`, `wrong_state` (it does not run, or has no agent), `invalid`, `too_large`, and as any call.
+    pub async fn message(&self, id: &TaskId, message: &Message) -> Result<MessageAccepted, ClientError> {
+        self.0.post(&format!("/tasks/{id}/message"), message).await
+    }
+
+    /// `GET /queues`: all of them, by name.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn queues(&self) -> Result<Vec<QueueStatus>, ClientError> {
+        self.0.json(self.0.request(Method::GET, "/queues")).await
+    }
+
+    /// `POST /queues/{name}`.
+    ///
+    /// # Errors
+    /// `unknown_repository`, and as any call.
+    pub async fn change_queue(
+        &self,
+        name: &QueueName,
+        change: &ChangeQueue,
+    ) -> Result<QueueStatus, ClientError> {
+        self.0.post(&format!("/queues/{name}"), change).await
+    }
+
+    /// `GET /tasks/{id}/events` from after `after`; with `follow`, on until the task has ended, else what there is.
     ///
     /// # Errors
     /// `unknown_task`, and as any call; the stream's items likewise.
-    pub async fn events(&self, id: &TaskId, after: u64) -> Result<EventStream, ClientError> {
-        let request = self.0.request(Method::GET, &format!("/tasks/{id}/events"));
+    pub async fn events(&self, id: &TaskId, after: u64, follow: bool) -> Result<EventStream, ClientError> {
+        let request = self.0.request(Method::GET, &format!("/tasks/{id}/events?follow={follow}"));
         let request =
             request.header("last-event-id", after).timeout(Duration::from_secs(u64::from(u32::MAX)));
         let response = self.0.send(request).await?;

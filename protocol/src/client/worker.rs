@@ -11,7 +11,7 @@ use crate::{
     headers,
     ids::{QueueName, TaskId},
     inside::HeldLease,
-    lease::{Beat, Heartbeat, LeaseQuery, Leased, Started},
+    lease::{Beat, Heartbeat, LeaseQuery, Leased, Release, Started},
     report::{Accepted, Report},
     secret::Secret,
     task::Artifact,
@@ -74,6 +74,14 @@ impl LeasedClient {
     /// `lease_lost`, `gateway_unavailable` (the task went back to its queue), and as any call.
     pub async fn start(&self) -> Result<Started, ClientError> {
         self.connection.json(self.request(Method::POST, "start").json(&json!({}))).await
+    }
+
+    /// `POST /tasks/{id}/release`: gives a lease back that was not started. No attempt is burnt.
+    ///
+    /// # Errors
+    /// `lease_lost`, `wrong_state` (it runs: report an outcome), and as any call.
+    pub async fn release(&self, release: &Release) -> Result<(), ClientError> {
+        self.connection.send(self.request(Method::POST, "release").json(release)).await.map(|_| ())
     }
 
     /// `POST /tasks/{id}/heartbeat`, waiting up to `wait` for an order.

@@ -50,6 +50,16 @@ impl Key {
         TASK_BUDGET = Some("CODE_WORKERS_TASK_BUDGET_USD"), Some("task.budget_usd");
         /// The agent of tasks that name none.
         TASK_AGENT = Some("CODE_WORKERS_AGENT"), Some("task.agent");
+        /// Tasks of all queues that may be leased or running at once; 0 for as many as there are workers.
+        MAX_RUNNING = Some("CODE_WORKERS_MAX_RUNNING"), Some("limits.max_running");
+        /// Days that an ended task is kept; 0 for ever.
+        KEEP_TASKS = None, Some("retention.tasks_days");
+        /// Days that an ended task's output is kept; 0 for as long as the task.
+        KEEP_OUTPUT = None, Some("retention.output_days");
+        /// Days that an ended task's artifacts are kept; 0 for as long as the task.
+        KEEP_ARTIFACTS = None, Some("retention.artifacts_days");
+        /// Seconds that tasks may still run after a launcher was told to stop.
+        DRAIN = Some("CODE_WORKERS_DRAIN_S"), Some("launcher.drain_s");
         /// The runsc binary, where it is not the one on PATH.
         RUNSC = Some("CODE_WORKERS_RUNSC"), Some("sandbox.runsc");
         /// MiB of memory of one sandbox.
