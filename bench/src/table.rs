@@ -1,58 +1,71 @@
 //! How measurements are told.
 
-use std::time::Duration;
+use serde_json::{Map, Value, json};
 
-use serde_json::json;
-
-/// What one system took, over all rounds.
+/// What one system did in one case, over all rounds.
+#[derive(Debug, Default)]
 pub(crate) struct Row {
     /// `code-workers` for ours, else the peer's name.
     pub(crate) system: String,
     /// What it was measured with.
     pub(crate) case: String,
-    /// One time a round.
-    pub(crate) times: Vec<Duration>,
+    /// How many did it at once.
+    pub(crate) clients: usize,
+    /// Rounds that the numbers are the medians of.
+    pub(crate) rounds: usize,
+    /// Operations a second.
+    pub(crate) per_s: Option<f64>,
+    /// What half of the operations did not pass, in milliseconds.
+    pub(crate) p50_ms: Option<f64>,
+    /// What 99 in 100 did not pass, in milliseconds.
+    pub(crate) p99_ms: Option<f64>,
+    /// What else was measured; the name says the unit.
+    pub(crate) more: Vec<(&'static str, f64)>,
 }
 
-impl Row {
-    /// The time that this share of the rounds (0 to 100) did not pass, in milliseconds.
-    fn percentile(&self, share: usize) -> f64 {
-        let mut times = self.times.clone();
-        times.sort();
-        let last = times.len().saturating_sub(1);
-        times
-            .get((times.len() * share).div_ceil(100).saturating_sub(1).min(last))
-            .map_or(f64::NAN, |time| time.as_secs_f64() * 1_000.0)
-    }
-}
-
-/// Prints the rows; the ratio is to the row before of the same case.
+/// Prints the rows.
 pub(crate) fn print(bench: &str, rows: &[Row], as_json: bool) {
     if !as_json {
         println!(
-            "{:<12} {:<14} {:>6} {:>10} {:>10} {:>7}",
-            "case", "system", "rounds", "p50 ms", "max ms", "ratio"
+            "{:<14} {:<14} {:>7} {:>6} {:>9} {:>9} {:>9}",
+            "case", "system", "clients", "rounds", "per s", "p50 ms", "p99 ms"
         );
     }
-    for (index, row) in rows.iter().enumerate() {
-        let (p50, max) = (row.percentile(50), row.percentile(100));
-        let before =
-            index.checked_sub(1).map(|before| &rows[before]).filter(|before| before.case == row.case);
-        let ratio = before.map(|before| p50 / before.percentile(50));
+    for row in rows {
         if as_json {
-            let line = json!({
-                "bench": bench, "system": row.system, "case": row.case, "clients": 1,
-                "rounds": row.times.len(), "p50_ms": p50, "max_ms": max, "ratio": ratio,
-            });
-            println!("{line}");
-        } else {
-            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            println!(
-                "{:<12} {:<14} {:>6} {p50:>10.0} {max:>10.0} {ratio:>7}",
-                row.case,
-                row.system,
-                row.times.len()
-            );
+            println!("{}", line(bench, row));
+            continue;
         }
+        let number =
+            |number: Option<f64>, digits| number.map_or_else(String::new, |n| format!("{n:.digits$}"));
+        let more: Vec<_> = row.more.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+        println!(
+            "{:<14} {:<14} {:>7} {:>6} {:>9} {:>9} {:>9}  {}",
+            row.case,
+            row.system,
+            row.clients,
+            row.rounds,
+            number(row.per_s, 0),
+            number(row.p50_ms, 3),
+            number(row.p99_ms, 3),
+            more.join("  ")
+        );
     }
+}
+
+/// A row as JSON; what was not measured is not there.
+fn line(bench: &str, row: &Row) -> Value {
+    let mut line = Map::new();
+    let mut put = |name: &str, value: Value| drop(line.insert(name.to_owned(), value));
+    put("bench", json!(bench));
+    put("system", json!(row.system));
+    put("case", json!(row.case));
+    put("clients", json!(row.clients));
+    put("rounds", json!(row.rounds));
+    let timed = [("per_s", row.per_s), ("p50_ms", row.p50_ms), ("p99_ms", row.p99_ms)];
+    let timed = timed.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    for (name, value) in timed.chain(row.more.iter().copied()) {
+        put(name, json!(value));
+    }
+    line.into()
 }

@@ -11,7 +11,7 @@ use std::{
 
 use e2e::{Agent, Place};
 
-use crate::table::Row;
+use crate::{load::Sample, table::Row};
 
 const AGENTS: [Agent; 3] = [Agent::Opencode, Agent::Claude, Agent::Codex];
 
@@ -41,12 +41,24 @@ pub(crate) fn run(rounds: usize) -> Vec<Row> {
             bare.push(bare_run(&place, agent));
             ours.push(task_run(&place, agent));
         }
-        let row =
-            |system: &str, times| Row { system: system.to_owned(), case: agent.name().to_owned(), times };
-        rows.push(row("bare", bare));
-        rows.push(row("code-workers", ours));
+        let (bare, ours) = (Sample::new(bare, Duration::MAX), Sample::new(ours, Duration::MAX));
+        let ratio = ours.percentile(50) / bare.percentile(50);
+        rows.push(row("bare", agent, &bare, None));
+        rows.push(row("code-workers", agent, &ours, Some(("ratio", ratio))));
     }
     rows
+}
+
+fn row(system: &str, agent: Agent, times: &Sample, ratio: Option<(&'static str, f64)>) -> Row {
+    Row {
+        system: system.to_owned(),
+        case: agent.name().to_owned(),
+        clients: 1,
+        rounds: times.times.len(),
+        p50_ms: Some(times.percentile(50)),
+        more: [("max_ms", times.percentile(100))].into_iter().chain(ratio).collect(),
+        ..Row::default()
+    }
 }
 
 fn bare_run(place: &Place, agent: Agent) -> Duration {

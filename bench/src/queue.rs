@@ -1,0 +1,202 @@
+//! The queue: a cycle is submit, lease, start, result over HTTP, every step on disk; and thousands submitted at
+//! once. Beside it a server that does nothing, the bare disk, and other queues that flush every step.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    load::{Client, Sample, closed_loop, median},
+    systems::{
+        beanstalkd::Beanstalkd,
+        fdatasync::Append,
+        folder,
+        noop::Noop,
+        ours::{Bulk, Cycle, Ours, QUEUE},
+        postgres, redis,
+    },
+    table::Row,
+};
+
+/// What thousands submitted at once are counted as.
+const THOUSAND: f64 = 1_000.0;
+
+/// All systems, running; each has nothing to do while another has its turn.
+struct Systems<'a> {
+    folder: &'a Path,
+    ours: Ours,
+    noop: Noop,
+    beanstalkd: Option<Beanstalkd>,
+    redis: Option<redis::Server>,
+    postgres: Option<postgres::Server>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum System {
+    Noop,
+    CodeWorkers,
+    Fdatasync,
+    Beanstalkd,
+    Redis,
+    Postgres,
+}
+
+impl System {
+    const ALL: [Self; 6] =
+        [Self::Noop, Self::CodeWorkers, Self::Fdatasync, Self::Beanstalkd, Self::Redis, Self::Postgres];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Noop => "noop",
+            Self::CodeWorkers => "code-workers",
+            Self::Fdatasync => "fdatasync",
+            Self::Beanstalkd => "beanstalkd",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+impl<'a> Systems<'a> {
+    async fn start(folder: &'a Path) -> Self {
+        let ours = Ours::start(folder, "ours").await;
+        let noop = Noop::start(folder, &ours.answers().await);
+        let beanstalkd = Beanstalkd::start(folder).await;
+        let redis = redis::Server::start(folder);
+        let postgres = postgres::Server::start(folder).await;
+        let found = [beanstalkd.is_some(), redis.is_some(), postgres.is_some()];
+        for (name, found) in ["beanstalkd", "redis", "postgres"].into_iter().zip(found) {
+            if !found {
+                eprintln!("{name} is missing: it is not installed");
+            }
+        }
+        Self { folder, ours, noop, beanstalkd, redis, postgres }
+    }
+
+    /// One turn of a system; `None` where it is missing, or has none with so many clients.
+    async fn turn(&self, system: System, clients: usize, span: Duration) -> Option<Sample> {
+        let sample = match system {
+            System::Noop => {
+                let task = self.ours.task(QUEUE);
+                closed_loop(many(clients, || Cycle::new(&self.noop.doors, &task)).await, span).await
+            }
+            System::CodeWorkers => {
+                let task = self.ours.task(QUEUE);
+                closed_loop(many(clients, || Cycle::new(&self.ours.doors, &task)).await, span).await
+            }
+            // A disk has one queue: more who append would tell of the file system's locks.
+            System::Fdatasync if clients > 1 => return None,
+            System::Fdatasync => closed_loop(vec![Append::new(self.folder)], span).await,
+            System::Beanstalkd => {
+                let server = self.beanstalkd.as_ref()?;
+                closed_loop(many(clients, || server.client()).await, span).await
+            }
+            System::Redis => {
+                let server = self.redis.as_ref()?;
+                closed_loop(many(clients, || server.client()).await, span).await
+            }
+            System::Postgres => {
+                let server = self.postgres.as_ref()?;
+                closed_loop(many(clients, || server.client()).await, span).await
+            }
+        };
+        Some(sample)
+    }
+}
+
+async fn many<C: Client, F: Future<Output = C>>(count: usize, new: impl Fn() -> F) -> Vec<C> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        clients.push(new().await);
+    }
+    clients
+}
+
+/// The systems take turns, round by round.
+pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec<Row> {
+    let folder = folder();
+    let systems = Systems::start(folder.path()).await;
+    let mut samples: BTreeMap<(usize, System), Vec<Sample>> = BTreeMap::new();
+    let mut flushes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        for &clients in clients {
+            for system in System::ALL {
+                let before = systems.ours.commits().await;
+                if let Some(sample) = systems.turn(system, clients, span).await {
+                    samples.entry((clients, system)).or_default().push(sample);
+                }
+                if system == System::CodeWorkers {
+                    let of_turn = share(before, systems.ours.commits().await);
+                    flushes.entry(clients).or_default().extend(of_turn);
+                }
+            }
+        }
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for ((clients, system), samples) in samples {
+        let mut row = summed("cycle", system.name(), clients, &samples);
+        if system == System::CodeWorkers {
+            let flushes = flushes.remove(&clients).filter(|flushes| !flushes.is_empty());
+            row.more.extend(flushes.map(|flushes| ("commits_per_op", median(flushes))));
+        }
+        rows.push(row);
+    }
+    rows.extend(bulk(&systems, span, rounds).await);
+    compare(&mut rows);
+    rows
+}
+
+/// Commits an operation between two counts.
+fn share(before: Option<(f64, f64)>, after: Option<(f64, f64)>) -> Option<f64> {
+    let ((commits, operations), (more_commits, more_operations)) = (before?, after?);
+    Some((more_commits - commits) / (more_operations - operations))
+}
+
+/// Arrays of a thousand tasks; what is counted is tasks.
+async fn bulk(systems: &Systems<'_>, span: Duration, rounds: usize) -> Vec<Row> {
+    let both = [("noop", &systems.noop.doors), ("code-workers", &systems.ours.doors)];
+    let mut samples = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for ((_, doors), samples) in both.iter().zip(&mut samples) {
+            let began = Instant::now();
+            let client = Bulk::new(doors, systems.ours.thousand()).await;
+            let mut sample = closed_loop(vec![client], span.saturating_sub(began.elapsed())).await;
+            sample.per_s *= THOUSAND;
+            samples.push(sample);
+        }
+    }
+    let rows = both.iter().zip(samples).map(|((name, _), samples)| summed("bulk 1000", name, 1, &samples));
+    rows.collect()
+}
+
+/// The medians of the rounds.
+fn summed(case: &str, system: &str, clients: usize, rounds: &[Sample]) -> Row {
+    let of_all = |number: fn(&Sample) -> f64| Some(median(rounds.iter().map(number).collect()));
+    Row {
+        system: system.to_owned(),
+        case: case.to_owned(),
+        clients,
+        rounds: rounds.len(),
+        per_s: of_all(|sample| sample.per_s),
+        p50_ms: of_all(|sample| sample.percentile(50)),
+        p99_ms: of_all(|sample| sample.percentile(99)),
+        more: Vec::new(),
+    }
+}
+
+/// Says each row's throughput as a share of what HTTP alone reaches.
+fn compare(rows: &mut [Row]) {
+    let noop: Vec<_> = rows
+        .iter()
+        .filter(|row| row.system == System::Noop.name())
+        .filter_map(|row| Some((row.case.clone(), row.clients, row.per_s?)))
+        .collect();
+    for row in rows {
+        let base = noop.iter().find(|(case, clients, _)| *case == row.case && *clients == row.clients);
+        if let (Some((_, _, base)), Some(per_s)) = (base, row.per_s) {
+            row.more.insert(0, ("of_noop", per_s / base));
+        }
+    }
+}
