@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Secret, Usd,
     folders::Folders,
@@ -22,8 +23,36 @@ pub struct Config {
     pub folders: Folders,
     /// What a task may spend where it does not say.
     pub task_budget: Usd,
+    /// Tasks of all queues that may be leased or running at once; 0 for no limit.
+    pub max_running: u32,
+    /// How long what has ended is kept.
+    pub retention: Retention,
     /// Logs for machines.
     pub json_logs: bool,
+}
+
+/// How long what has ended is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Tasks, with all that belongs to them.
+    pub tasks: Days,
+    /// Output; with the task at the latest.
+    pub output: Days,
+    /// Artifacts; with the task at the latest.
+    pub artifacts: Days,
+}
+
+/// A number of days; 0 for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Days(pub u32);
+
+impl Days {
+    /// What ended up to this time has been kept for long enough; `None`: nothing has.
+    #[must_use]
+    pub fn before(self, now: Timestamp) -> Option<Timestamp> {
+        let span = SignedDuration::from_hours(24 * i64::from(self.0));
+        (self.0 > 0).then(|| now.checked_sub(span).unwrap_or(Timestamp::MIN))
+    }
 }
 
 impl Config {
@@ -46,8 +75,15 @@ impl Config {
         }
         let bind = settings.coordinator_bind();
         let task_budget = settings.or(&Key::TASK_BUDGET, TASK_BUDGET);
+        let max_running = settings.or(&Key::MAX_RUNNING, 0);
+        let mut days = |key, usual: u32| Days(settings.or(key, usual));
+        let retention = Retention {
+            tasks: days(&Key::KEEP_TASKS, 90),
+            output: days(&Key::KEEP_OUTPUT, 30),
+            artifacts: days(&Key::KEEP_ARTIFACTS, 30),
+        };
         let json_logs = settings.json_logs();
-        settings.finish(Self { owner_key, bind, folders, task_budget, json_logs })
+        settings.finish(Self { owner_key, bind, folders, task_budget, max_running, retention, json_logs })
     }
 }
 

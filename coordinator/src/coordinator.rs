@@ -20,11 +20,14 @@ use crate::{
     artifacts::Artifacts,
     clock::Clock,
     config::Config,
+    disk::Disk,
     folder::{Held, Listeners},
     http::{self, OwnerDoor},
     keys::Keys,
+    metrics::Metrics,
     output::Outputs,
     queue::{Queue, StoreError},
+    retention::Sweeper,
     source::Source,
     tokens::Tokens,
 };
@@ -48,6 +51,8 @@ pub struct Coordinator {
     pub(crate) helper: Helper,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
+    disk: Arc<Disk>,
     waiting: Arc<Semaphore>,
 }
 
@@ -96,8 +101,12 @@ pub async fn run(
         Tokens::open(&path).map_err(|why| CannotRun::Secret { path: path.display().to_string(), why })?;
     let outputs = Outputs::new(folders.output());
     let path = folders.coordinator_db();
-    let (queue, held_queues) = Queue::open(&path, tokens, outputs.clone(), clock)
-        .map_err(|why| CannotRun::Database { path: path.display().to_string(), why })?;
+    let (metrics, max_running) = (Arc::new(Metrics::default()), config.max_running);
+    let (queue, held_queues) =
+        Queue::open(&path, tokens, outputs.clone(), metrics.clone(), max_running, clock)
+            .map_err(|why| CannotRun::Database { path: path.display().to_string(), why })?;
+    let disk = Arc::new(Disk::of(folders.data.clone()));
+    queue.set_full(disk.is_full());
     let gateway = AdminClient::new(Endpoint::Unix(folders.gateway_admin_socket()))?;
     let coordinator = Arc::new(Coordinator {
         owner_key: config.owner_key,
@@ -111,10 +120,18 @@ pub async fn run(
         outputs,
         clock,
         stop: stop.clone(),
+        metrics,
+        disk,
     });
+    let sweeper = Sweeper {
+        queue: coordinator.queue.clone(),
+        folders: coordinator.folders.clone(),
+        retention: config.retention,
+    };
     let background = TaskTracker::new();
     background.spawn(coordinator.source().run(held_queues, stop.clone()));
     background.spawn(coordinator.keys.clone().sweep(coordinator.queue.clone(), stop.clone()));
+    background.spawn(sweeper.run(clock, stop.clone()));
     background.spawn(coordinator.clone().keep_time());
     background.close();
     let served = coordinator.clone().serve(listeners).await;
@@ -172,6 +189,9 @@ impl Coordinator {
         loop {
             tokio::select! {
                 _ = reap.tick() => {
+                    if self.disk.look() {
+                        self.queue.set_full(self.disk.is_full());
+                    }
                     if let Err(error) = self.queue.reap(self.clock.now()).await {
                         tracing::error!(%error, "the reaper waits for the database");
                     }
@@ -209,6 +229,16 @@ impl Coordinator {
         if let Err(error) = done {
             tracing::warn!(task = %id, %error, "artifacts are not in their final place yet");
         }
+    }
+
+    /// Refuses new work where the disk is full.
+    pub(crate) fn require_room(&self) -> Result<(), Problem> {
+        self.disk.require_room()
+    }
+
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        limits::WAITERS - self.waiting.available_permits()
     }
 
     /// A place among those who wait.

@@ -7,11 +7,15 @@ pub mod artifacts;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod crash_point;
+pub mod disk;
 pub mod folder;
 pub mod http;
 pub mod keys;
+pub mod metrics;
 pub mod output;
 pub mod queue;
+pub mod retention;
 pub mod source;
 pub mod tokens;
 

@@ -108,11 +108,16 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused(problem) => problem.status >= 500 || problem.status == 429,
-            Self::Malformed { status, .. } => *status >= 500,
+            Self::Refused(problem) => passes(problem.status),
+            Self::Malformed { status, .. } => passes(*status),
             Self::File { .. } => false,
         }
     }
+}
+
+/// Whether the same request may be answered otherwise later: the server is at fault, or was too busy.
+const fn passes(status: u16) -> bool {
+    status >= 500 || matches!(status, 408 | 429)
 }
 
 /// A connection pool to one server, with the key that goes along.

@@ -49,6 +49,9 @@ pub const HEADER_BYTES: usize = 32 * 1024;
 pub const WAITERS: usize = 16_384;
 /// Messages that one task takes.
 pub const TASK_MESSAGES: u64 = 100;
+/// Bytes of the coordinator's disk that are left for what is under way, or a twentieth of a small disk: below it no new
+/// work is taken.
+pub const DISK_RESERVE: u64 = 256 * 1024 * 1024;
 /// Rows in one page of `GET /tasks`.
 pub const PAGE_ROWS: u32 = 500;
 

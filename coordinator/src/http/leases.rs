@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use protocol::{
     Code, Problem, QueueName, TaskId,
     keys::MintKey,
-    lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Started},
+    lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Release, Started},
     limits,
     report::{Accepted, Report},
 };
@@ -111,6 +111,24 @@ async fn mint(
             Err(Failure::new(Code::GatewayUnavailable, why))
         }
     }
+}
+
+/// `POST /tasks/{id}/release`
+pub(super) async fn release(
+    State(coordinator): State<Arc<Coordinator>>,
+    Extension(worker): Extension<Worker>,
+    Params(id): Params<TaskId>,
+    lease: LeaseHeaders,
+    Json(release): Json<Release>,
+) -> Result<StatusCode, Failure> {
+    if release.reason.len() > limits::REASON_BYTES {
+        let why = format!("reason: {} bytes are over {}", release.reason.len(), limits::REASON_BYTES);
+        return Err(Failure::new(Code::TooLarge, why));
+    }
+    let claim = claim(&coordinator, &worker, &id, &lease)?;
+    let now = coordinator.clock.now();
+    coordinator.queue.give_back(&id, claim, &release.reason, Duration::ZERO, now).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /tasks/{id}/heartbeat`

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod extract;
 mod leases;
+mod queues;
 mod repos;
 mod tasks;
 mod text;
@@ -15,7 +16,10 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
+    extract::State,
+    http::header,
     middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse as _, Response},
     routing::{delete, get, post, put},
     serve::Listener,
 };
@@ -39,13 +43,19 @@ pub enum OwnerDoor {
 pub fn owner(coordinator: Arc<Coordinator>, door: OwnerDoor) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics))
         .route("/tasks", post(tasks::submit).get(tasks::list))
         .route("/tasks/{id}", get(tasks::one))
         .route("/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/tasks/{id}/approve", post(tasks::approve))
+        .route("/tasks/{id}/retry", post(tasks::retry))
+        .route("/tasks/{id}/message", post(tasks::message))
         .route("/tasks/{id}/events", get(events::follow))
         .route("/tasks/{id}/artifacts/{name}", get(artifacts::get))
         .route("/repos", post(repos::add).get(repos::list))
         .route("/repos/{name}", delete(repos::remove))
+        .route("/queues", get(queues::list))
+        .route("/queues/{name}", post(queues::change))
         .route("/workers", post(workers::register))
         .route("/workers/{id}/end", post(workers::end));
     let guarded = with_fallbacks(routes).layer(from_fn_with_state(coordinator.clone(), auth::owner));
@@ -61,6 +71,7 @@ pub fn worker(coordinator: Arc<Coordinator>) -> Router {
     let routes = Router::new()
         .route("/tasks/lease/{queue}", get(leases::lease))
         .route("/tasks/{id}/start", post(leases::start))
+        .route("/tasks/{id}/release", post(leases::release))
         .route("/tasks/{id}/heartbeat", post(leases::heartbeat))
         .route("/tasks/{id}/events", post(events::store))
         .route("/tasks/{id}/result", post(leases::result))
@@ -95,6 +106,14 @@ async fn health() -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": limits::PROTOCOL_VERSION,
     }))
+}
+
+async fn metrics(State(coordinator): State<Arc<Coordinator>>) -> Result<Response, Failure> {
+    let queue = coordinator.queue.clone();
+    let queues = blocking(move || queue.queues()).await??;
+    let text = coordinator.metrics.text(&queues, coordinator.waiting());
+    let text = text.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, crate::metrics::MEDIA_TYPE)], text).into_response())
 }
 
 /// Runs what may wait for the disk where it holds nobody up.

@@ -4,27 +4,29 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json as JsonBody,
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use jiff::Timestamp;
 use protocol::{
     Code, Task, TaskId, Usd, limits,
     submit::{Kind, NewTask},
-    task::{Priority, TaskFilter},
+    task::{Message, MessageAccepted, Priority, Retry, TaskFilter},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     blocking,
     error::{Failure, wants_text},
-    extract::{Params, Queries, media_type, parse, whole},
+    extract::{Json, Params, Queries, media_type, parse, whole},
     text,
 };
 use crate::{
     Coordinator,
-    queue::{Incoming, Taken, unknown_task},
+    queue::{Command, Incoming, Taken, unknown_task},
 };
 
 /// The query of `POST /tasks`: `wait`; and, where the body is a prompt as plain text, the rest of the task.
@@ -42,6 +44,10 @@ pub(super) struct SubmitQuery {
     max_attempts: Option<u32>,
     timeout_s: Option<u64>,
     budget_usd: Option<Usd>,
+    not_before: Option<Timestamp>,
+    unique_key: Option<String>,
+    #[serde(default)]
+    approval: bool,
 }
 
 impl SubmitQuery {
@@ -59,7 +65,9 @@ impl SubmitQuery {
             max_attempts: self.max_attempts,
             timeout_s: self.timeout_s,
             budget_usd: self.budget_usd,
-            ..NewTask::default()
+            not_before: self.not_before,
+            unique_key: self.unique_key,
+            approval: self.approval,
         }
     }
 
@@ -73,6 +81,9 @@ impl SubmitQuery {
             || self.max_attempts.is_some()
             || self.timeout_s.is_some()
             || self.budget_usd.is_some()
+            || self.not_before.is_some()
+            || self.unique_key.is_some()
+            || self.approval
     }
 }
 
@@ -147,6 +158,7 @@ async fn take_in(coordinator: &Coordinator, tasks: Vec<NewTask>) -> Result<(Vec<
         incoming.push(Incoming::new(submission, &sent));
     }
     let ids = incoming.iter().map(|task| task.id.clone()).collect();
+    coordinator.require_room()?;
     let now = coordinator.clock.now();
     let taken = coordinator.queue.submit(incoming, coordinator.task_budget, now).await?;
     Ok((ids, taken.contains(&Taken::New)))
@@ -229,7 +241,49 @@ pub(super) async fn cancel(
     State(coordinator): State<Arc<Coordinator>>,
     Params(id): Params<TaskId>,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Failure> {
-    coordinator.queue.cancel(&id, coordinator.clock.now()).await?;
+    coordinator.queue.cancel(&id, parse_or_default(body).await?, coordinator.clock.now()).await?;
     Ok(answer(read(&coordinator, id).await?, wants_text(&headers)))
+}
+
+/// `POST /tasks/{id}/approve`
+pub(super) async fn approve(
+    State(coordinator): State<Arc<Coordinator>>,
+    Params(id): Params<TaskId>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    coordinator.queue.command(id.clone(), Command::Approve, coordinator.clock.now()).await?;
+    Ok(answer(read(&coordinator, id).await?, wants_text(&headers)))
+}
+
+/// `POST /tasks/{id}/retry`
+pub(super) async fn retry(
+    State(coordinator): State<Arc<Coordinator>>,
+    Params(of): Params<TaskId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let Retry { id } = parse_or_default(body).await?;
+    let id = id.unwrap_or_else(TaskId::generate);
+    coordinator.require_room()?;
+    coordinator.queue.repeat(of, id.clone(), coordinator.clock.now()).await?;
+    let task = read(&coordinator, id).await?;
+    Ok((StatusCode::CREATED, answer(task, wants_text(&headers))).into_response())
+}
+
+/// `POST /tasks/{id}/message`
+pub(super) async fn message(
+    State(coordinator): State<Arc<Coordinator>>,
+    Params(id): Params<TaskId>,
+    Json(message): Json<Message>,
+) -> Result<JsonBody<MessageAccepted>, Failure> {
+    let seq = coordinator.queue.message(&id, message, coordinator.clock.now()).await?;
+    Ok(JsonBody(MessageAccepted { seq }))
+}
+
+/// A body of JSON, or none.
+async fn parse_or_default<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
+    let body = whole(body).await?;
+    if body.trim_ascii().is_empty() { Ok(T::default()) } else { parse(&body) }
 }

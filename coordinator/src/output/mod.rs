@@ -20,7 +20,7 @@ use protocol::TaskId;
 use tokio::sync::watch;
 
 use crate::{
-    queue::{Committed, Queue, Stand, StoreError, locked, unknown_task},
+    queue::{Committed, Queue, Row, Stand, StoreError, locked, unknown_task},
     tokens::Claim,
 };
 use append::OutputFile;
@@ -51,10 +51,9 @@ struct Told {
 }
 
 impl Told {
-    const fn of(change: &Committed) -> Self {
-        let Committed { row, events } = change;
+    const fn of(row: &Row, events: u64) -> Self {
         let running = matches!(row.stand, Stand::Running { .. });
-        Self { n: row.n, events: *events, claim: row.claim(), running }
+        Self { n: row.n, events, claim: row.claim(), running }
     }
 }
 
@@ -80,7 +79,7 @@ impl Outputs {
         }
         for change in changes {
             let Some(stream) = open.get(&change.row.id) else { continue };
-            let told = Told::of(change);
+            let told = Told::of(&change.row, change.events);
             *locked(&stream.told) = Some(told);
             stream.changed.send_replace(());
             if !told.running && Arc::strong_count(stream) == 1 {
@@ -101,7 +100,7 @@ impl Outputs {
         let open = Open { outputs: self.clone(), task: task.clone(), stream };
         if locked(&open.stream.told).is_none() {
             let (row, events) = queue.row_and_events(task)?.ok_or_else(|| unknown_task(task))?;
-            let read = Told::of(&Committed { row, events });
+            let read = Told::of(&row, events);
             let mut told = locked(&open.stream.told);
             if told.is_none_or(|told| told.events < read.events) {
                 *told = Some(read);

@@ -12,9 +12,11 @@ use rusqlite::types::ValueRef;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Queue, sql,
+    Queue,
+    row::Row,
+    sql,
     store::StoreError,
-    transition::{Command, Row},
+    transition::Command,
     tx::{Tx, json, row, text_value},
 };
 use crate::tokens::Claim;
@@ -58,14 +60,6 @@ impl Queue {
     #[must_use]
     pub fn is_agents(&self, id: &TaskId, claim: Claim) -> Option<bool> {
         self.live.is_agents(id, claim)
-    }
-
-    /// Cancels: at once where no worker runs it, else by an order to its worker.
-    ///
-    /// # Errors
-    /// `unknown_task`, `wrong_state` where it has ended, and the store's.
-    pub async fn cancel(&self, id: &TaskId, now: Timestamp) -> Result<(), StoreError> {
-        self.command(id.clone(), Command::Cancel, now).await.map(|_| ())
     }
 
     /// One command to one task, by the rules.

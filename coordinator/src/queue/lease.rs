@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Queue, sql,
+    Queue,
+    row::{Row, Stand},
+    sql,
     store::StoreError,
-    transition::{Command, Row, Stand, after},
+    transition::{Command, after},
     tx::{Tx, json, refused, row, unknown_task},
 };
 use crate::{clock::Clock, tokens::Claim};
@@ -94,7 +96,7 @@ impl Queue {
         request: &LeaseRequest,
         now: Timestamp,
     ) -> Result<Option<(Row, Leased)>, StoreError> {
-        let request = request.clone();
+        let (request, control) = (request.clone(), self.control.clone());
         let found = self
             .store
             .write(move |tx| {
@@ -109,6 +111,9 @@ impl Queue {
                 }
                 let next = (request.queue.as_str(), now.as_millisecond());
                 let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else { return Ok(None) };
+                if !control.lets_go(tx, &ready)? {
+                    return Ok(None);
+                }
                 let command = Command::Lease { worker: request.worker, request: request.request };
                 let leased = tx.apply(&ready, &command, now)?;
                 with_body(tx, leased).map(Some)
@@ -207,7 +212,8 @@ impl Queue {
         loop {
             let mut changed = std::pin::pin!(heard.changed.notified());
             changed.as_mut().enable();
-            let orders = self.live.orders(id, claim, after).ok_or_else(|| self.lost(id))?;
+            let had = self.live.orders(id, claim).ok_or_else(|| self.lost(id))?;
+            let orders = if had > after { self.orders(id, after)? } else { Vec::new() };
             let over = Instant::now() >= end || stop.is_cancelled();
             if over || !orders.is_empty() {
                 return Ok(Beat { expires_at: heard.expires_at, orders });

@@ -9,16 +9,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use protocol::{
-    QueueName, TaskId,
-    lease::{Order, OrderKind},
-    limits,
-};
+use protocol::{QueueName, TaskId, limits};
 use tokio::sync::Notify;
 
 use super::{
+    row::{Row, Stand},
     store::locked,
-    transition::{Command, Row, Stand, after},
+    transition::{Command, after},
     tx::Committed,
 };
 use crate::tokens::Claim;
@@ -34,7 +31,8 @@ struct Lease {
     queue: QueueName,
     agent: bool,
     running: bool,
-    cancelling: bool,
+    /// Orders that its task has had.
+    orders: u64,
     /// Start, or be heard, before this.
     expires_at: Timestamp,
     /// The hard end of a run.
@@ -73,18 +71,18 @@ impl Live {
                 queue: row.queue.clone(),
                 agent: row.agent,
                 running: false,
-                cancelling: false,
+                orders: row.orders,
                 expires_at: start_before.max(after(now, limits::START_WITHIN)),
                 end_before: Timestamp::MAX,
                 over: false,
                 changed,
             },
-            Stand::Running { end_before, cancelling, .. } => Lease {
+            Stand::Running { end_before, .. } => Lease {
                 claim: row.claim(),
                 queue: row.queue.clone(),
                 agent: row.agent,
                 running: true,
-                cancelling,
+                orders: row.orders,
                 expires_at: match old {
                     Some(old) if old.running => old.expires_at,
                     _ => after(now, limits::LEASE),
@@ -130,13 +128,13 @@ impl Live {
         leases.get(task).filter(|lease| lease.claim == claim && !lease.over).map(|lease| lease.expires_at)
     }
 
-    /// Orders of a running lease after the one with this number. `None` where the lease does not stand.
-    pub(crate) fn orders(&self, task: &TaskId, claim: Claim, after: u64) -> Option<Vec<Order>> {
+    /// How many orders the task of a running lease has had. `None` where the lease does not stand.
+    pub(crate) fn orders(&self, task: &TaskId, claim: Claim) -> Option<u64> {
         let leases = locked(&self.leases);
-        let lease = leases.get(task).filter(|lease| lease.claim == claim && lease.running && !lease.over)?;
-        // So far there is one order that a run can get.
-        let cancel = Order { seq: 1, kind: OrderKind::Cancel { grace_s: limits::KILL_GRACE.as_secs() } };
-        Some(if lease.cancelling && after < 1 { vec![cancel] } else { Vec::new() })
+        leases
+            .get(task)
+            .filter(|lease| lease.claim == claim && lease.running && !lease.over)
+            .map(|lease| lease.orders)
     }
 
     /// Leases whose time is over, with what becomes of each. From now on they are not extended.

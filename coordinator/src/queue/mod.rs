@@ -4,12 +4,17 @@
 //! who wait. Everything that is asked of a queue is a method of [`Queue`], one file a subject. Time is always a
 //! parameter.
 
+mod control;
 mod finish;
 mod lease;
 mod live;
+mod orders;
 mod read;
 mod reaper;
 mod registry;
+mod repeat;
+mod retention;
+mod row;
 mod sql;
 mod store;
 mod submit;
@@ -28,15 +33,18 @@ pub use finish::Reported;
 pub use lease::LeaseRequest;
 pub(crate) use lease::worker_has_ended;
 pub use registry::Registered;
+pub use retention::{Cursor, Kind};
+pub use row::{Approval, End, Row, Stand};
 pub(crate) use store::locked;
 pub use store::{Store, StoreError};
 pub(crate) use submit::full_commit;
 pub use submit::{Incoming, Taken};
-pub use transition::{Change, Command, End, RUN_MARGIN, Refusal, Row, Stand, after, transition};
+pub use transition::{Change, Command, RUN_MARGIN, Refusal, after, transition};
 pub use tx::Committed;
 pub(crate) use tx::unknown_task;
 
-use crate::{clock::Clock, output::Outputs, tokens::Tokens};
+use crate::{clock::Clock, metrics::Metrics, output::Outputs, tokens::Tokens};
+use control::Control;
 use live::Live;
 use registry::Workers;
 use wake::Wake;
@@ -48,10 +56,12 @@ pub struct Queue {
     wake: Arc<Wake>,
     workers: Workers,
     tokens: Tokens,
+    control: Control,
 }
 
 impl Queue {
-    /// Opens the database and takes up what stood in it. Beside the queues: where the names of queues with held
+    /// Opens the database and takes up what stood in it. At most `max_running` tasks of all queues are leased or
+    /// running at once; 0 for no limit. Beside the queues: where the names of queues with held
     /// tasks come out.
     ///
     /// # Errors
@@ -60,6 +70,8 @@ impl Queue {
         database: &Path,
         tokens: Tokens,
         outputs: Arc<Outputs>,
+        metrics: Arc<Metrics>,
+        max_running: u32,
         clock: Clock,
     ) -> Result<(Arc<Self>, UnboundedReceiver<QueueName>), StoreError> {
         let live = Arc::new(Live::default());
@@ -67,13 +79,15 @@ impl Queue {
         let wake = Arc::new(wake);
         let store = {
             let (live, wake) = (live.clone(), wake.clone());
-            Store::open(database, move |changes| {
+            Store::open(database, move |changes, operations| {
+                metrics.committed(changes, operations);
                 live.committed(changes, clock.now());
                 outputs.committed(changes);
                 wake.ring(changes);
             })?
         };
-        let queue = Self { store, live, wake, workers: Workers::default(), tokens };
+        let control = Control::new(wake.clone(), max_running);
+        let queue = Self { store, live, wake, workers: Workers::default(), tokens, control };
         queue.take_up(clock.now())?;
         Ok((Arc::new(queue), held))
     }

@@ -10,9 +10,11 @@ use protocol::{
 use rusqlite::Connection;
 
 use super::{
-    Queue, sql,
+    Queue,
+    retention::Kind,
+    row::Row,
+    sql,
     store::StoreError,
-    transition::Row,
     tx::{all, damaged, json, one, parsed, row, text_value, time},
 };
 
@@ -39,7 +41,11 @@ impl Queue {
             };
             let report = (n, task.attempt);
             task.result = one(connection, sql::REPORT, report, |row| json(row, 0))?;
-            task.artifacts = task.result.as_ref().map_or_else(Vec::new, |report| report.artifacts.clone());
+            let swept =
+                one(connection, sql::SWEPT, [Kind::Artifacts.as_str()], |row| time(row, 0))?.flatten();
+            let kept = task.finished_at.is_none_or(|end| swept.is_none_or(|upto| end > upto));
+            let artifacts = task.result.as_ref().filter(|_| kept).map(|report| report.artifacts.clone());
+            task.artifacts = artifacts.unwrap_or_default();
             Ok(Some(task))
         })
     }
@@ -152,9 +158,9 @@ fn task(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Task)> {
         retry_of: optional_name(15)?.map(|_| parsed(columns, 15)).transpose()?,
         worker: optional_name(16)?.map(|_| parsed(columns, 16)).transpose()?,
         created_at: time(columns, 17)?.unwrap_or(Timestamp::UNIX_EPOCH),
-        since: time(columns, 17)?.unwrap_or(Timestamp::UNIX_EPOCH),
-        not_before: None,
-        unique_key: None,
+        since: time(columns, 21)?.unwrap_or(Timestamp::UNIX_EPOCH),
+        not_before: time(columns, 22)?,
+        unique_key: columns.get(23)?,
         started_at: time(columns, 18)?,
         finished_at: time(columns, 19)?,
         result: None,

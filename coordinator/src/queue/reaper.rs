@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use protocol::TaskId;
 
 use super::{
-    Queue, sql,
+    Queue,
+    row::Row,
+    sql,
     store::StoreError,
-    transition::{Command, Row},
+    transition::Command,
     tx::{Tx, row},
 };
 

@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use protocol::{Code, Problem, QueueName, TaskId, WorkerId, repo::Repo};
 
 use super::{
-    Queue, sql,
+    Queue,
+    row::Row,
+    sql,
     store::{StoreError, locked},
     submit::unknown_repository,
-    transition::{Command, Row},
+    transition::Command,
     tx::{all, one, parsed, time},
 };
 
@@ -136,6 +138,7 @@ impl Queue {
                     return Err(Problem::new(Code::RepositoryBusy, why).into());
                 }
                 tx.execute(sql::FORGET_COMMITS, [name.as_str()])?;
+                tx.execute(sql::FORGET_QUEUE, [name.as_str()])?;
                 match tx.execute(sql::REMOVE_REPO, [name.as_str()])? {
                     0 => Err(unknown_repository(&name).into()),
                     _ => Ok(()),

@@ -8,7 +8,8 @@ pub(super) const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous =
 pub(super) const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -16384;";
 
 /// Numbered from 1; never changed once released.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("../../migrations/0001.sql"), include_str!("../../migrations/0002.sql")];
 
 pub(super) const SAVEPOINT: &str = "SAVEPOINT operation";
 pub(super) const RELEASE: &str = "RELEASE operation";
@@ -18,7 +19,8 @@ macro_rules! row {
     ($rest:literal) => {
         concat!(
             "SELECT n, id, queue, agent, max_attempts, timeout_s, attempt, serial, state, reason, worker, \
-             base_commit, started_at, request, due, cancelling, finished_at FROM tasks ",
+             base_commit, started_at, request, due, cancelling, finished_at, since, not_before, approval, orders \
+             FROM tasks ",
             $rest
         )
     };
@@ -33,13 +35,16 @@ pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
 pub(super) const LIVE_OF_WORKER: &str = row!("WHERE worker = ?1 AND state IN ('leased', 'running')");
 pub(super) const DUE: &str =
     "SELECT id FROM tasks WHERE state = 'scheduled' AND due <= ?1 ORDER BY due LIMIT 1000";
-pub(super) const HELD: &str = row!("WHERE queue = ?1 AND state = 'held' ORDER BY n LIMIT 100");
-pub(super) const HELD_QUEUES: &str = "SELECT DISTINCT queue FROM tasks WHERE state = 'held'";
+pub(super) const HELD: &str =
+    row!("WHERE queue = ?1 AND state = 'held' AND base_commit IS NULL ORDER BY n LIMIT 100");
+pub(super) const HELD_QUEUES: &str =
+    "SELECT DISTINCT queue FROM tasks WHERE state = 'held' AND base_commit IS NULL";
 
 /// Guarded: repeats the state, the attempt and the serial that the rules were asked about.
 pub(super) const STEP: &str = "UPDATE tasks SET state = ?1, reason = ?2, attempt = ?3, serial = ?4, \
-    worker = ?5, base_commit = ?6, started_at = ?7, request = ?8, due = ?9, cancelling = ?10, finished_at = ?11 \
-    WHERE n = ?12 AND state = ?13 AND attempt = ?14 AND serial = ?15";
+    worker = ?5, base_commit = ?6, started_at = ?7, request = ?8, due = ?9, cancelling = ?10, finished_at = ?11, \
+    since = ?12, approval = ?13, orders = ?14 \
+    WHERE n = ?15 AND state = ?16 AND attempt = ?17 AND serial = ?18 AND orders = ?19";
 pub(super) const EVENT: &str = "INSERT INTO events (task, n, at, attempt, state, reason) \
     SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5 FROM events WHERE task = ?1 RETURNING n";
 pub(super) const EVENTS: &str = "SELECT n, at, attempt, state, reason FROM events \
@@ -49,8 +54,36 @@ pub(super) const EVENT_COUNT: &str = "SELECT COALESCE(MAX(n), 0) FROM events WHE
 pub(super) const SUBMITTED: &str = "SELECT submitted, state FROM tasks WHERE id = ?1";
 pub(super) const INSERT_TASK: &str = "INSERT INTO tasks (id, queue, submitted, principal, agent, \
     base_requested, base_commit, branch, priority, rank, max_attempts, timeout_s, budget, created_at, state, \
-    reason, attempt, serial, cancelling) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 0, 0, 0)";
+    reason, due, not_before, unique_key, approval, retry_of, since, attempt, serial, cancelling) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?14, \
+    0, 0, 0)";
+pub(super) const KEY_HOLDER: &str =
+    "SELECT id FROM tasks WHERE queue = ?1 AND unique_key = ?2 AND finished_at IS NULL";
+pub(super) const TO_REPEAT: &str = "SELECT work, base_requested, priority, budget, unique_key FROM tasks \
+    JOIN bodies ON bodies.task = tasks.n WHERE n = ?1";
+
+pub(super) const KEEP_ORDER: &str =
+    "INSERT INTO orders (task, seq, at, message, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const ORDERS: &str = "SELECT seq, body FROM orders JOIN tasks ON tasks.n = orders.task WHERE id = ?1 AND seq > ?2 ORDER BY seq";
+pub(super) const ORDER_OF_MESSAGE: &str = "SELECT seq FROM orders WHERE task = ?1 AND message = ?2";
+
+/// No row: there is no such queue.
+pub(super) const QUEUE_CONTROL: &str = "SELECT queues.mode, queues.max_running FROM repos \
+    LEFT JOIN queues ON queues.name = repos.name WHERE repos.name = ?1";
+pub(super) const SET_QUEUE: &str =
+    "INSERT OR REPLACE INTO queues (name, mode, max_running) VALUES (?1, ?2, ?3)";
+pub(super) const FORGET_QUEUE: &str = "DELETE FROM queues WHERE name = ?1";
+pub(super) const LIVE_COUNT: &str = "SELECT COUNT(*) FROM tasks WHERE state IN ('leased', 'running')";
+pub(super) const LIVE_COUNT_OF_QUEUE: &str =
+    "SELECT COUNT(*) FROM tasks WHERE state IN ('leased', 'running') AND queue = ?1";
+pub(super) const QUEUES: &str = "SELECT repos.name, queues.mode, queues.max_running FROM repos \
+    LEFT JOIN queues ON queues.name = repos.name ORDER BY repos.name";
+/// Each state on its own, as a literal, so that its partial index applies.
+pub(super) const DEPTHS: &str = "SELECT queue, state, COUNT(*) FROM tasks WHERE state = 'held' GROUP BY queue \
+    UNION ALL SELECT queue, state, COUNT(*) FROM tasks WHERE state = 'ready' GROUP BY queue \
+    UNION ALL SELECT queue, state, COUNT(*) FROM tasks WHERE state = 'scheduled' GROUP BY queue \
+    UNION ALL SELECT queue, state, COUNT(*) FROM tasks WHERE state IN ('leased', 'running') \
+    GROUP BY queue, state";
 pub(super) const INSERT_BODY: &str = "INSERT INTO bodies (task, work) VALUES (?1, ?2)";
 pub(super) const LEASED_BODY: &str =
     "SELECT work, branch FROM tasks JOIN bodies ON bodies.task = tasks.n WHERE n = ?1";
@@ -61,7 +94,7 @@ macro_rules! task {
         concat!(
             "SELECT n, id, queue, state, reason, work, base_requested, base_commit, branch, priority, attempt, \
              max_attempts, timeout_s, budget, principal, retry_of, worker, created_at, started_at, finished_at, \
-             usage FROM tasks JOIN bodies ON bodies.task = tasks.n ",
+             usage, since, not_before, unique_key FROM tasks JOIN bodies ON bodies.task = tasks.n ",
             $rest
         )
     };
@@ -92,6 +125,41 @@ pub(super) const UPLOADS_OF_ENDED: &str = "SELECT DISTINCT tasks.id FROM uploads
     JOIN tasks ON tasks.n = uploads.task WHERE tasks.finished_at IS NOT NULL LIMIT 1000";
 pub(super) const FORGET_UPLOADS: &str =
     "DELETE FROM uploads WHERE task = (SELECT n FROM tasks WHERE id = ?1 AND finished_at IS NOT NULL)";
+
+/// Another task may wait to start from its result.
+macro_rules! unwanted {
+    ($rest:literal) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM tasks AS waiting WHERE waiting.state = 'held' \
+             AND waiting.base_requested = 'code-workers/' || tasks.id) ",
+            $rest
+        )
+    };
+}
+
+pub(super) const ENDED_BETWEEN: &str = concat!(
+    "SELECT finished_at, n, id FROM tasks WHERE finished_at IS NOT NULL AND (finished_at, n) > (?1, ?2) \
+     AND finished_at <= ?3 AND ",
+    unwanted!("ORDER BY finished_at, n LIMIT 500")
+);
+pub(super) const SWEPT: &str = "SELECT upto FROM swept WHERE kind = ?1";
+pub(super) const SET_SWEPT: &str = "INSERT OR REPLACE INTO swept (kind, upto) VALUES (?1, ?2)";
+pub(super) const FORGETTABLE: &str = concat!(
+    "SELECT id FROM tasks WHERE finished_at <= ?1 \
+     AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.task = tasks.n) \
+     AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.task = tasks.n) AND ",
+    unwanted!("LIMIT 200")
+);
+pub(super) const ENDED: &str = "SELECT n FROM tasks WHERE id = ?1 AND finished_at IS NOT NULL";
+/// Each takes the task's number.
+pub(super) const FORGET: [&str; 5] = [
+    "DELETE FROM bodies WHERE task = ?1",
+    "DELETE FROM events WHERE task = ?1",
+    "DELETE FROM orders WHERE task = ?1",
+    "DELETE FROM reports WHERE task = ?1",
+    "DELETE FROM tasks WHERE n = ?1",
+];
+pub(super) const FORGET_WORKERS: &str = "DELETE FROM workers WHERE ended_at <= ?1";
 
 pub(super) const KEEP_KEY: &str = "INSERT OR IGNORE INTO keys (task, attempt) VALUES (?1, ?2)";
 pub(super) const KEYS_OF_ENDED: &str = "SELECT tasks.id, keys.attempt FROM keys \

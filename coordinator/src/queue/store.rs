@@ -10,6 +10,8 @@ use protocol::{Code, Problem};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::crash_point::crash_point;
+
 use super::{
     sql,
     tx::{Committed, Tx},
@@ -95,6 +97,9 @@ enum Verdict {
     Broken(StoreError),
 }
 
+/// Who is told of what was committed, and by how many operations.
+type Told<'a> = &'a dyn Fn(&[Committed], usize);
+
 /// The open database.
 pub struct Store {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
@@ -105,11 +110,14 @@ pub struct Store {
 
 impl Store {
     /// Opens or makes the database. After each commit and before the answers, `committed` is told on the
-    /// writer's thread what has changed; it must not wait.
+    /// writer's thread what has changed, and by how many operations; it must not wait.
     ///
     /// # Errors
     /// Where the file is no database of ours, is newer than this program, or cannot be written.
-    pub fn open(path: &Path, committed: impl Fn(&[Committed]) + Send + 'static) -> Result<Self, StoreError> {
+    pub fn open(
+        path: &Path,
+        committed: impl Fn(&[Committed], usize) + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.set_prepared_statement_cache_capacity(128);
         connection.execute_batch(sql::WRITER)?;
@@ -229,7 +237,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// The writer's thread: all that waits goes into one transaction; the answers go out after its commit.
-fn write_all(connection: Connection, mut queue: mpsc::Receiver<Job>, committed: &dyn Fn(&[Committed])) {
+fn write_all(connection: Connection, mut queue: mpsc::Receiver<Job>, committed: Told<'_>) {
     let mut group = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
@@ -246,13 +254,14 @@ fn write_all(connection: Connection, mut queue: mpsc::Receiver<Job>, committed: 
     }
 }
 
-fn write_group(connection: &Connection, group: &mut Vec<Job>, committed: &dyn Fn(&[Committed])) {
+fn write_group(connection: &Connection, group: &mut Vec<Job>, committed: Told<'_>) {
     let mut finishes = Vec::with_capacity(group.len());
     let mut changes = Vec::new();
     let outcome = begin(connection).and_then(|()| {
         for job in group.drain(..) {
             run(connection, job, &mut changes, &mut finishes)?;
         }
+        crash_point("store.written");
         execute(connection, "COMMIT")
     });
     if let Err(error) = &outcome {
@@ -264,13 +273,15 @@ fn write_group(connection: &Connection, group: &mut Vec<Job>, committed: &dyn Fn
             tracing::error!(error = %again, "and not rolled back");
         }
     } else {
-        committed(&changes);
+        crash_point("store.committed");
+        committed(&changes, finishes.len());
     }
     // Jobs that were not run are dropped here, and with them their replies.
     group.clear();
     for finish in finishes {
         finish(outcome.as_ref().err());
     }
+    crash_point("store.answered");
 }
 
 fn begin(connection: &Connection) -> Result<(), StoreError> {

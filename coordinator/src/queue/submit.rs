@@ -3,16 +3,20 @@
 use jiff::Timestamp;
 use protocol::{
     Code, Problem, QueueName, TaskId, TaskState, Usd,
+    queue::QueueMode,
     submit::Submission,
     task::{Priority, Work},
 };
+use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Queue, sql,
+    Queue,
+    control::settings,
+    row::{Approval, Row, Stand},
+    sql,
     store::StoreError,
-    transition::{Row, Stand},
-    tx::{Tx, text_value},
+    tx::{Columns, Tx, parsed, text_value},
 };
 
 /// How much earlier, or later, than its acceptance a task stands in its queue, in milliseconds. So an older task
@@ -60,7 +64,7 @@ impl Queue {
     /// Takes all of them in, or none.
     ///
     /// # Errors
-    /// `unknown_repository`, `task_id_taken`, and the store's.
+    /// `unknown_repository`, `task_id_taken`, `unique_key_taken`, `queue_draining`, and the store's.
     pub async fn submit(
         &self,
         tasks: Vec<Incoming>,
@@ -79,68 +83,129 @@ fn take_in(
     default_budget: Usd,
     now: Timestamp,
 ) -> Result<Taken, StoreError> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, text_value::<TaskState>(row, 1)?));
-    if let Some((digest, state)) = tx.one(sql::SUBMITTED, [task.id.as_str()], read)? {
-        if digest == task.digest {
-            return Ok(Taken::Before);
-        }
-        let why = format!("there is a task {} with another body; choose another id", task.id);
-        return Err(Problem::new(Code::TaskIdTaken, why).with_state(state).into());
+    if is_known(tx, &task.id, &task.digest)? {
+        return Ok(Taken::Before);
     }
     let Submission { queue, work, base, priority, max_attempts, timeout, .. } = &task.submission;
-    if tx.one(sql::REPO, [queue.as_str()], |_| Ok(()))?.is_none() {
-        return Err(unknown_repository(queue).into());
-    }
-    let commit = base.as_deref().and_then(full_commit);
-    let commit = match commit {
+    let commit = match base.as_deref().and_then(full_commit) {
         Some(commit) => tx.one(sql::KNOWN_COMMIT, (queue.as_str(), &commit), |_| Ok(()))?.map(|()| commit),
         None => None,
     };
-    let stand = if commit.is_some() { Stand::Ready { not_before: None } } else { Stand::Held };
     let agent = matches!(work, Work::Agent { .. });
-    let budget = agent.then(|| task.submission.budget.unwrap_or(default_budget));
-    let reason = commit.is_none().then_some("source");
+    let fresh = Fresh {
+        id: &task.id,
+        digest: &task.digest,
+        work: serde_json::to_string(work).map_err(|error| StoreError::Storage(error.to_string()))?,
+        base_requested: base.as_deref(),
+        priority: *priority,
+        budget: agent.then(|| task.submission.budget.unwrap_or(default_budget)),
+        unique_key: task.submission.unique_key.as_deref(),
+        retry_of: None,
+        row: Row {
+            n: 0,
+            id: task.id.clone(),
+            queue: queue.clone(),
+            agent,
+            max_attempts: *max_attempts,
+            timeout: *timeout,
+            attempt: 0,
+            serial: 0,
+            stand: Stand::Held,
+            reason: None,
+            worker: None,
+            base_commit: commit,
+            started_at: None,
+            since: now,
+            not_before: task.submission.not_before,
+            approval: if task.submission.approval { Approval::Awaited } else { Approval::NotAsked },
+            orders: 0,
+        },
+    };
+    insert(tx, fresh, now).map(|()| Taken::New)
+}
+
+/// Whether there is this very task already.
+///
+/// # Errors
+/// `task_id_taken` by a task with another body.
+pub(super) fn is_known(tx: &Tx<'_>, id: &TaskId, digest: &[u8; 32]) -> Result<bool, StoreError> {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, text_value::<TaskState>(row, 1)?));
+    match tx.one(sql::SUBMITTED, [id.as_str()], read)? {
+        None => Ok(false),
+        Some((known, _)) if known == *digest => Ok(true),
+        Some((_, state)) => {
+            let why = format!("there is a task {id} with another body; choose another id");
+            Err(Problem::new(Code::TaskIdTaken, why).with_state(state).into())
+        }
+    }
+}
+
+/// A task that is about to be there. Where `row` stands is found by the rules.
+pub(super) struct Fresh<'a> {
+    pub(super) id: &'a TaskId,
+    pub(super) digest: &'a [u8; 32],
+    /// [`Work`] as JSON.
+    pub(super) work: String,
+    pub(super) base_requested: Option<&'a str>,
+    pub(super) priority: Priority,
+    pub(super) budget: Option<Usd>,
+    pub(super) unique_key: Option<&'a str>,
+    pub(super) retry_of: Option<&'a TaskId>,
+    pub(super) row: Row,
+}
+
+/// Writes a new task and its first event.
+///
+/// # Errors
+/// `unknown_repository`, `queue_draining`, `unique_key_taken`, and the store's.
+pub(super) fn insert(tx: &mut Tx<'_>, fresh: Fresh<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let mut row = fresh.row;
+    let queue = &row.queue;
+    let control = settings(tx, queue)?.ok_or_else(|| unknown_repository(queue))?;
+    if control.mode == QueueMode::Draining {
+        let why =
+            format!("queue {queue} takes no new tasks in; `code-workers resume {queue}` opens it again");
+        return Err(Problem::new(Code::QueueDraining, why).into());
+    }
+    if let Some(key) = fresh.unique_key
+        && let Some(holder) =
+            tx.one(sql::KEY_HOLDER, (queue.as_str(), key), |row| parsed::<TaskId>(row, 0))?
+    {
+        let why = format!("task {holder} has the key {key:?} and has not ended; wait for it, or cancel it");
+        return Err(Problem::new(Code::UniqueKeyTaken, why).with_task(holder).into());
+    }
+    (row.stand, row.reason) = row.unleased(now);
+    let columns = Columns::of(&row.stand);
+    let milliseconds = Timestamp::as_millisecond;
     tx.execute(
         sql::INSERT_TASK,
-        (
-            task.id.as_str(),
+        params![
+            fresh.id.as_str(),
             queue.as_str(),
-            task.digest.as_slice(),
+            fresh.digest.as_slice(),
             "owner",
-            agent,
-            base,
-            &commit,
-            branch_of(&task.id)?,
-            word(priority)?,
-            now.as_millisecond() - head_start(*priority),
-            max_attempts,
-            timeout.as_secs().cast_signed(),
-            budget.map(|sum| sum.nanos().cast_signed()),
-            now.as_millisecond(),
-            stand.state().as_str(),
-            reason,
-        ),
+            row.agent,
+            fresh.base_requested,
+            row.base_commit,
+            branch_of(fresh.id)?,
+            word(fresh.priority)?,
+            milliseconds(now) - head_start(fresh.priority),
+            row.max_attempts,
+            row.timeout.as_secs().cast_signed(),
+            fresh.budget.map(|sum| sum.nanos().cast_signed()),
+            milliseconds(now),
+            row.state().as_str(),
+            row.reason,
+            columns.due.map(milliseconds),
+            row.not_before.map(milliseconds),
+            fresh.unique_key,
+            row.approval.as_column(),
+            fresh.retry_of.map(TaskId::as_str),
+        ],
     )?;
-    let n = tx.inserted();
-    let work = serde_json::to_string(work).map_err(|error| StoreError::Storage(error.to_string()))?;
-    tx.execute(sql::INSERT_BODY, (n, work))?;
-    let row = Row {
-        n,
-        id: task.id.clone(),
-        queue: queue.clone(),
-        agent,
-        max_attempts: *max_attempts,
-        timeout: *timeout,
-        attempt: 0,
-        serial: 0,
-        stand,
-        reason: reason.map(str::to_owned),
-        worker: None,
-        base_commit: commit,
-        started_at: None,
-    };
-    tx.begin(&row, now)?;
-    Ok(Taken::New)
+    row.n = tx.inserted();
+    tx.execute(sql::INSERT_BODY, (row.n, fresh.work))?;
+    tx.begin(row, now)
 }
 
 /// A full commit id in lower case, where the text is one.
@@ -156,7 +221,7 @@ fn branch_of(task: &TaskId) -> Result<String, StoreError> {
     Ok(repository::branch_of(&id))
 }
 
-fn word(priority: &Priority) -> Result<String, StoreError> {
+fn word(priority: Priority) -> Result<String, StoreError> {
     match serde_json::to_value(priority) {
         Ok(serde_json::Value::String(word)) => Ok(word),
         other => Err(StoreError::Storage(format!("a priority became {other:?}"))),

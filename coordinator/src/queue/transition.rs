@@ -1,7 +1,7 @@
 //! The rules of a task's life: the only place that knows them. Pure; the clock and the store are others'.
 //!
 //! ```text
-//! held ─ pin ─▶ ready ─ lease ─▶ leased ─ start ─▶ running ─ finish ─▶ succeeded · failed · timed_out · cancelled
+//! held ─ pin, approve ─▶ ready ─ lease ─▶ leased ─ start ─▶ running ─ finish ─▶ succeeded · failed · timed_out · cancelled
 //!   │           ▲  ▲               │                  │
 //!   │  (due)    │  └─ not started ─┘                  └─ lost ─▶ scheduled while attempts last, else lost
 //!   └▶ failed  scheduled
@@ -13,9 +13,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use protocol::{QueueName, TaskId, TaskState, WorkerId, limits, report::Outcome};
+use protocol::{WorkerId, limits, report::Outcome};
 use uuid::Uuid;
 
+use super::row::{Approval, End, Row, Stand};
 use crate::tokens::Claim;
 
 /// Between a run's own time limit and the moment that its worker is no longer believed to be at work: time to
@@ -25,127 +26,6 @@ pub const RUN_MARGIN: Duration = Duration::from_secs(600);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// The longest pause between attempts, without its jitter.
 const BACKOFF_CAP: Duration = Duration::from_secs(60);
-
-/// A task, as far as the rules need it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Its place in the order of acceptance.
-    pub n: i64,
-    /// Its id.
-    pub id: TaskId,
-    /// Its queue.
-    pub queue: QueueName,
-    /// Whether it runs an agent, and so needs a virtual key.
-    pub agent: bool,
-    /// Attempts that it may have.
-    pub max_attempts: u32,
-    /// Run time of one attempt.
-    pub timeout: Duration,
-    /// The latest attempt; 0 before the first.
-    pub attempt: u32,
-    /// How many leases it has had.
-    pub serial: u64,
-    /// Where it stands.
-    pub stand: Stand,
-    /// Why it stands there.
-    pub reason: Option<String>,
-    /// The worker that has it, or had it last.
-    pub worker: Option<WorkerId>,
-    /// The pinned base.
-    pub base_commit: Option<String>,
-    /// When the latest attempt started.
-    pub started_at: Option<Timestamp>,
-}
-
-/// A state with what belongs to it alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stand {
-    /// Its base is not pinned.
-    Held,
-    /// Waits for a time.
-    Scheduled {
-        /// That time.
-        due: Timestamp,
-    },
-    /// Waits for a worker.
-    Ready {
-        /// Not leased before this.
-        not_before: Option<Timestamp>,
-    },
-    /// A worker has it.
-    Leased {
-        /// The request that a replay is known by.
-        request: Uuid,
-        /// Else it goes back.
-        start_before: Timestamp,
-    },
-    /// A worker runs it.
-    Running {
-        /// The request that a replay is known by.
-        request: Uuid,
-        /// The hard end, whatever the worker says. Its virtual key expires then too.
-        end_before: Timestamp,
-        /// Whether its worker is to stop it.
-        cancelling: bool,
-    },
-    /// It has ended.
-    Ended {
-        /// How.
-        how: End,
-        /// When.
-        at: Timestamp,
-    },
-}
-
-/// The terminal states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// [`TaskState::Succeeded`]
-    Succeeded,
-    /// [`TaskState::Failed`]
-    Failed,
-    /// [`TaskState::TimedOut`]
-    TimedOut,
-    /// [`TaskState::Cancelled`]
-    Cancelled,
-    /// [`TaskState::Lost`]
-    Lost,
-}
-
-impl Stand {
-    /// The state's name.
-    #[must_use]
-    pub const fn state(&self) -> TaskState {
-        match self {
-            Self::Held => TaskState::Held,
-            Self::Scheduled { .. } => TaskState::Scheduled,
-            Self::Ready { .. } => TaskState::Ready,
-            Self::Leased { .. } => TaskState::Leased,
-            Self::Running { .. } => TaskState::Running,
-            Self::Ended { how, .. } => match how {
-                End::Succeeded => TaskState::Succeeded,
-                End::Failed => TaskState::Failed,
-                End::TimedOut => TaskState::TimedOut,
-                End::Cancelled => TaskState::Cancelled,
-                End::Lost => TaskState::Lost,
-            },
-        }
-    }
-}
-
-impl Row {
-    /// The state's name.
-    #[must_use]
-    pub const fn state(&self) -> TaskState {
-        self.stand.state()
-    }
-
-    /// The lease that stands, or stood last.
-    #[must_use]
-    pub const fn claim(&self) -> Claim {
-        Claim { attempt: self.attempt, serial: self.serial }
-    }
-}
 
 /// What is asked of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +40,8 @@ pub enum Command {
         /// A word, a colon and a sentence.
         reason: String,
     },
+    /// Its owner lets it go.
+    Approve,
     /// Its time has come.
     Due,
     /// A worker takes it.
@@ -190,7 +72,17 @@ pub enum Command {
         reason: Option<String>,
     },
     /// Its owner wants it no more.
-    Cancel,
+    Cancel {
+        /// Seconds between SIGTERM and SIGKILL, where it runs.
+        grace_s: u64,
+    },
+    /// Its owner tells its agent something.
+    Message {
+        /// What.
+        text: String,
+        /// The sender's id of it.
+        id: Option<Uuid>,
+    },
     /// Its worker has not started it in time: found by the reaper. Does nothing to a run that has begun since.
     NotStarted(Claim),
     /// Its worker fell silent while it ran: found by the reaper.
@@ -229,13 +121,26 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`]; the task is as it was.
 pub fn transition(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Refusal> {
+    match by_state(task, command, now)? {
+        Change::To(next) if next.state() != task.state() => {
+            Ok(Change::To(Box::new(Row { since: now, ..*next })))
+        }
+        change => Ok(change),
+    }
+}
+
+fn by_state(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Refusal> {
     let next = |stand: Stand, reason: Option<String>| Row { stand, reason, ..task.clone() };
     let to = |row: Row| Ok(Change::To(Box::new(row)));
     match (command, &task.stand) {
-        (Command::Pin { commit }, Stand::Held) => {
-            to(Row { base_commit: Some(commit.clone()), ..next(Stand::Ready { not_before: None }, None) })
+        (Command::Pin { commit }, Stand::Held) if task.base_commit.is_none() => {
+            to(let_go(Row { base_commit: Some(commit.clone()), ..task.clone() }, now))
         }
-        (Command::RefuseSource { reason }, Stand::Held) => {
+        (Command::Approve, Stand::Held) if task.approval == Approval::Awaited => {
+            to(let_go(Row { approval: Approval::Given, ..task.clone() }, now))
+        }
+        (Command::Approve, _) if task.approval == Approval::Given => Ok(Change::Nothing),
+        (Command::RefuseSource { reason }, Stand::Held) if task.base_commit.is_none() => {
             to(next(Stand::Ended { how: End::Failed, at: now }, Some(reason.clone())))
         }
         (Command::Due, Stand::Scheduled { due }) if *due <= now => {
@@ -252,16 +157,10 @@ pub fn transition(task: &Row, command: &Command, now: Timestamp) -> Result<Chang
                 ..next(Stand::Leased { request: *request, start_before }, None)
             })
         }
-        (Command::Cancel, Stand::Ended { .. }) => Err(Refusal::WrongState),
-        (Command::Cancel, Stand::Running { cancelling: true, .. }) => Ok(Change::Nothing),
-        (Command::Cancel, Stand::Running { request, end_before, .. }) => to(next(
-            Stand::Running { request: *request, end_before: *end_before, cancelling: true },
-            task.reason.clone(),
-        )),
-        (Command::Cancel, Stand::Leased { .. }) => {
-            to(Row { attempt: task.attempt - 1, ..next(Stand::Ended { how: End::Cancelled, at: now }, None) })
+        (Command::Cancel { .. }, _) => cancelled(task, now),
+        (Command::Message { .. }, Stand::Running { cancelling: false, .. }) if task.agent => {
+            to(Row { orders: task.orders + 1, ..task.clone() })
         }
-        (Command::Cancel, _) => to(next(Stand::Ended { how: End::Cancelled, at: now }, None)),
         (Command::WorkerGone { worker, .. }, _) if task.worker.as_ref() != Some(worker) => {
             Err(Refusal::LeaseLost)
         }
@@ -272,6 +171,29 @@ pub fn transition(task: &Row, command: &Command, now: Timestamp) -> Result<Chang
         (Command::WorkerGone { .. }, _) => Err(Refusal::LeaseLost),
         _ => of_lease(task, command, now),
     }
+}
+
+/// From `held`, as far as nothing else holds it.
+fn let_go(task: Row, now: Timestamp) -> Row {
+    let (stand, reason) = task.unleased(now);
+    Row { stand, reason, ..task }
+}
+
+/// At once where it does not run, else by an order.
+fn cancelled(task: &Row, now: Timestamp) -> Result<Change, Refusal> {
+    let ended = Row { stand: Stand::Ended { how: End::Cancelled, at: now }, reason: None, ..task.clone() };
+    let next = match task.stand {
+        Stand::Ended { .. } => return Err(Refusal::WrongState),
+        Stand::Running { cancelling: true, .. } => return Ok(Change::Nothing),
+        Stand::Running { request, end_before, .. } => Row {
+            stand: Stand::Running { request, end_before, cancelling: true },
+            orders: task.orders + 1,
+            ..task.clone()
+        },
+        Stand::Leased { .. } => Row { attempt: task.attempt - 1, ..ended },
+        Stand::Held | Stand::Scheduled { .. } | Stand::Ready { .. } => ended,
+    };
+    Ok(Change::To(Box::new(next)))
 }
 
 /// The commands that name a lease. The lease is compared first, and whole, for every one of them.
@@ -299,6 +221,7 @@ fn of_lease(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Ref
         (Command::GiveBack { reason, not_before, .. }, Stand::Leased { .. }) => {
             to(given_back(task, reason.clone(), Some(*not_before)))
         }
+        (Command::GiveBack { .. }, Stand::Running { .. }) => Err(Refusal::WrongState),
         (Command::NotStarted(_), Stand::Leased { .. }) => {
             to(given_back(task, "not_started".to_owned(), None))
         }

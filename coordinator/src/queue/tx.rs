@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::{Code, Problem, TaskId, TaskState, WorkerId};
-use rusqlite::{Connection, OptionalExtension as _, Params, types::Type};
+use protocol::{Code, Problem, TaskId, TaskState, WorkerId, lease::OrderKind};
+use rusqlite::{Connection, OptionalExtension as _, Params, params, types::Type};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{
+    row::{Approval, End, Row, Stand},
     sql,
     store::StoreError,
-    transition::{Change, Command, End, Refusal, Row, Stand, transition},
+    transition::{Change, Command, Refusal, transition},
 };
 
 /// A change that is committed: the task as it is now.
@@ -21,6 +22,8 @@ pub struct Committed {
     pub row: Row,
     /// How many lifecycle events it has.
     pub events: u64,
+    /// What it was before; `None` for a new task.
+    pub from: Option<Row>,
 }
 
 /// A transaction that is under way.
@@ -87,16 +90,19 @@ impl<'a> Tx<'a> {
                 } else {
                     self.event(&next, now)?
                 };
-                self.changes.push(Committed { row: (*next).clone(), events });
+                if next.orders > task.orders {
+                    self.keep_order(&next, command, now)?;
+                }
+                self.changes.push(Committed { row: (*next).clone(), events, from: Some(task.clone()) });
                 Ok(*next)
             }
         }
     }
 
     /// Tells the first event of a task that was just inserted.
-    pub(super) fn begin(&mut self, task: &Row, now: Timestamp) -> Result<(), StoreError> {
-        let events = self.event(task, now)?;
-        self.changes.push(Committed { row: task.clone(), events });
+    pub(super) fn begin(&mut self, task: Row, now: Timestamp) -> Result<(), StoreError> {
+        let events = self.event(&task, now)?;
+        self.changes.push(Committed { row: task, events, from: None });
         Ok(())
     }
 
@@ -104,7 +110,7 @@ impl<'a> Tx<'a> {
         let columns = Columns::of(&to.stand);
         let changed = self.execute(
             sql::STEP,
-            (
+            params![
                 to.state().as_str(),
                 &to.reason,
                 to.attempt,
@@ -116,16 +122,32 @@ impl<'a> Tx<'a> {
                 columns.due.map(Timestamp::as_millisecond),
                 columns.cancelling,
                 columns.finished_at.map(Timestamp::as_millisecond),
+                to.since.as_millisecond(),
+                to.approval.as_column(),
+                to.orders.cast_signed(),
                 from.n,
                 from.state().as_str(),
                 from.attempt,
                 from.serial.cast_signed(),
-            ),
+                from.orders.cast_signed(),
+            ],
         )?;
         if changed == 1 {
             return Ok(());
         }
         Err(StoreError::Damaged(format!("task {} is not as it was read a moment ago", from.id)))
+    }
+
+    fn keep_order(&self, task: &Row, command: &Command, now: Timestamp) -> Result<(), StoreError> {
+        let (message, order) = match command {
+            Command::Cancel { grace_s } => (None, OrderKind::Cancel { grace_s: *grace_s }),
+            Command::Message { text, id } => (*id, OrderKind::Message { text: text.clone() }),
+            other => return Err(StoreError::Storage(format!("{other:?} is no order"))),
+        };
+        let body = serde_json::to_string(&order).map_err(|error| StoreError::Storage(error.to_string()))?;
+        let message = message.map(|id| id.to_string());
+        let row = (task.n, task.orders.cast_signed(), now.as_millisecond(), message, body);
+        self.execute(sql::KEEP_ORDER, row).map(|_| ())
     }
 
     fn event(&self, task: &Row, now: Timestamp) -> Result<u64, StoreError> {
@@ -253,7 +275,31 @@ pub(super) fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         worker: columns.get::<_, Option<String>>(10)?.map(|_| parsed(columns, 10)).transpose()?,
         base_commit: columns.get(11)?,
         started_at: time(columns, 12)?,
+        since: time(columns, 17)?.unwrap_or(Timestamp::UNIX_EPOCH),
+        not_before: time(columns, 18)?,
+        approval: approval(columns, 19)?,
+        orders: columns.get::<_, i64>(20)?.cast_unsigned(),
     })
+}
+
+impl Approval {
+    /// The word in the column.
+    pub(super) const fn as_column(self) -> Option<&'static str> {
+        match self {
+            Self::NotAsked => None,
+            Self::Awaited => Some("awaited"),
+            Self::Given => Some("given"),
+        }
+    }
+}
+
+fn approval(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Approval> {
+    match columns.get_ref(at)?.as_str_or_null()? {
+        None => Ok(Approval::NotAsked),
+        Some("awaited") => Ok(Approval::Awaited),
+        Some("given") => Ok(Approval::Given),
+        Some(other) => Err(damaged(at, &format!("{other:?} is no approval"))),
+    }
 }
 
 /// A name in a column.

@@ -8,7 +8,11 @@ use std::{
 use protocol::{QueueName, TaskId};
 use tokio::sync::{Notify, mpsc};
 
-use super::{store::locked, transition::Stand, tx::Committed};
+use super::{
+    row::{Row, Stand},
+    store::locked,
+    tx::Committed,
+};
 
 /// Bells by what they are rung for.
 pub(crate) struct Wake {
@@ -16,13 +20,22 @@ pub(crate) struct Wake {
     ended: Mutex<HashMap<TaskId, Arc<Notify>>>,
     held: mpsc::UnboundedSender<QueueName>,
     keys: Notify,
+    /// Queues where a task waits for another one to end, since as many run as may.
+    blocked: Mutex<HashSet<QueueName>>,
 }
 
 impl Wake {
     /// No bells; and where the names of queues with held tasks come out.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<QueueName>) {
         let (held, queues) = mpsc::unbounded_channel();
-        (Self { ready: Mutex::default(), ended: Mutex::default(), held, keys: Notify::new() }, queues)
+        let wake = Self {
+            ready: Mutex::default(),
+            ended: Mutex::default(),
+            held,
+            keys: Notify::new(),
+            blocked: Mutex::default(),
+        };
+        (wake, queues)
     }
 
     /// Rung once for each task of the queue that comes to be ready: it wakes one waiter. A waiter that goes
@@ -42,6 +55,31 @@ impl Wake {
         &self.keys
     }
 
+    /// Wakes everybody who waits for a task of the queue: its owner has changed it.
+    pub(crate) fn changed(&self, queue: &QueueName) {
+        self.ready(queue).notify_waiters();
+    }
+
+    /// Wakes everybody who waits for a task.
+    pub(crate) fn everybody(&self) {
+        locked(&self.ready).values().for_each(|bell| bell.notify_waiters());
+    }
+
+    /// Says that a task of the queue waits for another one to end. Called on the writer's thread, so that no end
+    /// is missed.
+    pub(crate) fn block(&self, queue: &QueueName) {
+        locked(&self.blocked).insert(queue.clone());
+    }
+
+    /// So many tasks do not run any more: as many of those that wait for it may look again.
+    fn unblock(&self, freed: usize) {
+        let blocked = std::mem::take(&mut *locked(&self.blocked));
+        for queue in blocked {
+            let bell = self.ready(&queue);
+            (0..freed).for_each(|_| bell.notify_one());
+        }
+    }
+
     /// Says that the queue has held tasks.
     pub(crate) fn hold(&self, queue: QueueName) {
         // An error means that the program is stopping; the next start takes them up.
@@ -51,9 +89,11 @@ impl Wake {
     /// Rings for what was committed.
     pub(crate) fn ring(&self, changes: &[Committed]) {
         let mut held = HashSet::new();
-        for Committed { row, .. } in changes {
+        let mut freed = 0;
+        for Committed { row, from, .. } in changes {
+            freed += usize::from(from.as_ref().is_some_and(Row::is_live) && !row.is_live());
             match row.stand {
-                Stand::Held => {
+                Stand::Held if row.base_commit.is_none() => {
                     held.insert(&row.queue);
                 }
                 Stand::Ready { .. } => self.ready(&row.queue).notify_one(),
@@ -67,6 +107,9 @@ impl Wake {
             if row.agent && matches!(row.stand, Stand::Ended { .. } | Stand::Scheduled { .. }) {
                 self.keys.notify_one();
             }
+        }
+        if freed > 0 {
+            self.unblock(freed);
         }
         held.into_iter().cloned().for_each(|queue| self.hold(queue));
     }

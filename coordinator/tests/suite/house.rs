@@ -63,7 +63,7 @@ pub(crate) fn open_queue(folders: &Folders) -> Arc<Queue> {
     std::fs::create_dir_all(folders.output()).unwrap();
     let tokens = Tokens::open(&folders.data.join("coordinator.secret")).unwrap();
     let outputs = Outputs::new(folders.output());
-    Queue::open(&folders.coordinator_db(), tokens, outputs, Clock::start()).unwrap().0
+    Queue::open(&folders.coordinator_db(), tokens, outputs, Arc::default(), 0, Clock::start()).unwrap().0
 }
 
 /// Registers `q` and `other`, and lets both mirrors be known to have [`COMMIT`].
@@ -76,7 +76,7 @@ pub(crate) async fn seed(queues: &Queue) {
         let task = NewTask { base: Some("main".to_owned()), id: Some(seed.clone()), ..exec(name) };
         submit(queues, vec![task]).await;
         queues.pin(id(&seed), COMMIT.to_owned(), clock.now()).await.unwrap();
-        queues.cancel(&id(&seed), clock.now()).await.unwrap();
+        queues.cancel(&id(&seed), protocol::task::Cancel::default(), clock.now()).await.unwrap();
     }
 }
 

@@ -159,7 +159,7 @@ async fn a_cancelled_run_whose_worker_is_silent_ends_cancelled() {
     let bench = Bench::open().await;
     bench.run(named("t")).await;
     let now = bench.clock.now();
-    bench.queue.cancel(&id("t"), now).await.unwrap();
+    bench.queue.cancel(&id("t"), protocol::task::Cancel::default(), now).await.unwrap();
     assert_eq!(bench.reap(after(now, limits::LEASE + Duration::from_secs(1))).await, TaskState::Cancelled);
 }
 
@@ -197,7 +197,7 @@ async fn an_order_ends_the_longest_wait() {
         queue.heartbeat(&id("t"), claim, 0, Duration::from_secs(3_600), now, &stop).await
     });
     tokio::task::yield_now().await;
-    bench.queue.cancel(&id("t"), now).await.unwrap();
+    bench.queue.cancel(&id("t"), protocol::task::Cancel::default(), now).await.unwrap();
     assert_eq!(soon(waiting).await.unwrap().unwrap().orders.len(), 1);
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_o
 use protocol::{TaskState, WorkerId, limits, report::Outcome};
 use uuid::Uuid;
 
-use super::{Change, Command, End, RUN_MARGIN, Refusal, Row, Stand, after, transition};
+use super::{Approval, Change, Command, End, RUN_MARGIN, Refusal, Row, Stand, after, transition};
 use crate::tokens::Claim;
 
 const REQUEST: Uuid = Uuid::from_u128(7);
@@ -35,6 +35,10 @@ fn ready(max_attempts: u32) -> Row {
         worker: None,
         base_commit: Some("c".repeat(40)),
         started_at: None,
+        since: at(0),
+        not_before: None,
+        approval: Approval::NotAsked,
+        orders: 0,
     }
 }
 
@@ -82,7 +86,9 @@ fn commands() -> impl Strategy<Value = Command> {
             not_before: at(then)
         }),
         (claims(), outcomes()).prop_map(|(claim, outcome)| Command::Finish { claim, outcome, reason: None }),
-        Just(Command::Cancel),
+        Just(Command::Cancel { grace_s: 1 }),
+        Just(Command::Approve),
+        Just(Command::Message { text: "m".to_owned(), id: None }),
         claims().prop_map(Command::NotStarted),
         claims().prop_map(Command::Lapse),
         claims().prop_map(Command::Overrun),
@@ -104,12 +110,16 @@ proptest! {
     fn no_life_breaks_a_rule(
         max_attempts in 1_u32..4,
         held in any::<bool>(),
+        approval in prop_oneof![Just(Approval::NotAsked), Just(Approval::Awaited)],
+        not_before in proptest::option::of((0_i64..100).prop_map(at)),
         steps in proptest::collection::vec((commands(), any::<bool>(), 0_i64..40), 1..60),
     ) {
         let mut row = ready(max_attempts);
+        row = Row { agent: true, approval, not_before, ..row };
         if held {
-            row.stand = Stand::Held;
+            row.base_commit = None;
         }
+        (row.stand, row.reason) = row.unleased(at(0));
         let mut now = 0;
         for (mut command, genuine, seconds) in steps {
             now += seconds;
@@ -122,7 +132,7 @@ proptest! {
                 Change::Nothing => row.clone(),
                 Change::To(next) => *next,
             };
-            prop_assert!(!row.state().is_terminal(), "{command:?} changed {row:?}");
+            prop_assert!(!row.state().is_terminal() || next == row, "{command:?} changed {row:?}");
             if let Some(&mut claim) = claim_of_mut(&mut command) {
                 prop_assert_eq!(claim, row.claim());
                 prop_assert!(row.state() == TaskState::Leased || row.state() == TaskState::Running);
@@ -137,6 +147,15 @@ proptest! {
             if matches!(next.stand, Stand::Running { .. }) {
                 prop_assert!(next.started_at.is_some() && next.attempt > 0);
             }
+            // Nobody takes it before its source, its owner and its time allow.
+            if matches!(next.stand, Stand::Leased { .. }) {
+                prop_assert!(next.base_commit.is_some() && next.approval != Approval::Awaited);
+                prop_assert!(next.not_before.is_none_or(|then| then <= at(now)));
+            }
+            // Orders are for those that run, and none is forgotten.
+            let told = next.orders - row.orders;
+            prop_assert!(told == 0 || (told == 1 && next.state() == TaskState::Running));
+            prop_assert_eq!(next.since == row.since, next.state() == row.state() || row.since == at(now));
             // What the rules do not touch.
             prop_assert_eq!((&next.id, &next.queue, next.n), (&row.id, &row.queue, row.n));
             row = next;
@@ -218,9 +237,9 @@ fn lost_attempts_come_back_later_and_later_until_they_have_run_out() {
 
 #[test]
 fn a_cancelled_run_ends_cancelled_however_its_worker_goes() {
-    let cancelled = go(&run(&ready(3), 0), &Command::Cancel, 1);
+    let cancelled = go(&run(&ready(3), 0), &Command::Cancel { grace_s: 1 }, 1);
     assert_eq!(cancelled.state(), TaskState::Running);
-    assert_eq!(transition(&cancelled, &Command::Cancel, at(2)), Ok(Change::Nothing));
+    assert_eq!(transition(&cancelled, &Command::Cancel { grace_s: 1 }, at(2)), Ok(Change::Nothing));
     let claim = cancelled.claim();
     let gone = Command::WorkerGone { worker: worker("w"), reason: "killed".to_owned() };
     let lost = Command::Finish { claim, outcome: Outcome::Lost, reason: None };
@@ -234,10 +253,10 @@ fn a_cancelled_run_ends_cancelled_however_its_worker_goes() {
 
 #[test]
 fn what_no_worker_runs_is_cancelled_at_once() {
-    let held = Row { stand: Stand::Held, ..ready(1) };
+    let held = Row { stand: Stand::Held, base_commit: None, ..ready(1) };
     let scheduled = Row { stand: Stand::Scheduled { due: at(9) }, ..ready(1) };
     for row in [held, scheduled, ready(1), lease(&ready(1), 0)] {
-        assert_eq!(go(&row, &Command::Cancel, 1).state(), TaskState::Cancelled, "{row:?}");
+        assert_eq!(go(&row, &Command::Cancel { grace_s: 1 }, 1).state(), TaskState::Cancelled, "{row:?}");
     }
 }
 
