@@ -133,8 +133,8 @@ impl Outbox {
         self.folder.join("artifacts")
     }
 
-    /// One [`crate::event::NewEvent`] as JSON a line, in the order of their places in the attempt, from 0. The last line may be a part
-    /// of one.
+    /// One [`crate::event::NewEvent`] as JSON a line, in the order of their places in the attempt, from 0. The last
+    /// line may be a part of one.
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.folder.join("events.jsonl")

@@ -7,7 +7,7 @@ use protocol::{
     ids::AgentName,
     lease::Assignment,
     limits,
-    report::{DiffStat, Stage, Tokens},
+    report::{DiffStat, Outcome, Stage, Tokens},
     task::{Artifact, Work},
 };
 use tokio::time::Instant;
@@ -18,16 +18,22 @@ use crate::{
     control::{Stop, Stopper},
     git::{self, CheckoutError},
     home,
-    launch::{self, CannotLaunch, Launch},
+    launch::{self, Agent, CannotLaunch, Launch},
+    messages::{self, Mailbox, Message},
     output::{Output, Seen},
     places::Places,
-    run,
+    run::{self, Ended},
     verdict::Verdict,
 };
 
 /// How long it may take to make the branch and to take all files. Well below the time that the coordinator gives to
 /// what is around the agent's run, so that a report still comes.
 const TAKE_WITHIN: Duration = Duration::from_secs(240);
+/// The same once the sandbox is told to end: its keeper waits no longer than a minute after the agent's grace.
+const TAKE_WITHIN_AT_THE_END: Duration = Duration::from_secs(30);
+
+/// Why an agent hears nothing more.
+const ITS_END: &str = "it had ended for good";
 
 /// What the attempt is about.
 pub struct Attempt<'a> {
@@ -45,6 +51,8 @@ pub struct Attempt<'a> {
     pub store: &'a Store,
     /// Tells of a reason to stop.
     pub stopper: &'a Stopper,
+    /// Messages for the agent. Closed when the agent has ended for good.
+    pub mailbox: &'a Mailbox,
 }
 
 /// What came of it.
@@ -79,10 +87,12 @@ impl Attempt<'_> {
             artifacts: Vec::new(),
         };
         if let Err(verdict) = self.stage("checkout", &mut made.stages, self.check_out()).await {
+            self.hear_no_more(&verdict);
             made.verdict = verdict;
             return made;
         }
         let ran = self.stage("agent", &mut made.stages, self.run()).await;
+        self.hear_no_more(ran.as_ref().map_or_else(|verdict| verdict, |(verdict, _)| verdict));
         match ran {
             Ok((verdict, seen)) => self.keep_seen(&mut made, verdict, seen),
             Err(verdict) => {
@@ -90,15 +100,31 @@ impl Attempt<'_> {
                 return made;
             }
         }
+        self.take_in_time(&mut made).await;
+        made
+    }
+
+    async fn take_in_time(&self, made: &mut Made) {
         let began = Instant::now();
         self.output.stage("commit");
-        if tokio::time::timeout(TAKE_WITHIN, self.take(&mut made)).await.is_err() {
-            made.verdict = made.verdict.without_results(TAKE_WITHIN);
+        let too_late = tokio::select! {
+            () = self.take(made) => None,
+            () = tokio::time::sleep(TAKE_WITHIN) => Some(TAKE_WITHIN),
+            () = self.end_of_the_sandbox() => Some(TAKE_WITHIN_AT_THE_END),
+        };
+        if let Some(within) = too_late {
+            made.verdict = made.verdict.clone().without_results(within);
             self.output.error("the results took too long: what was not taken by then is lost");
             self.end_left_over().await;
         }
         made.stages.push(stage("commit", began));
-        made
+    }
+
+    async fn end_of_the_sandbox(&self) {
+        if self.stopper.stopped().await != Stop::Drained {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(TAKE_WITHIN_AT_THE_END).await;
     }
 
     async fn stage<T>(&self, name: &str, stages: &mut Vec<Stage>, work: impl Future<Output = T>) -> T {
@@ -122,26 +148,79 @@ impl Attempt<'_> {
         }
     }
 
+    /// The agent, for as many turns as there are messages for it, and one.
     async fn run(&self) -> Result<(Verdict, Seen), Verdict> {
-        let launch = self.launch().map_err(|error| {
+        let (agent, first) = self.find().map_err(|error| {
             self.output.error(&error.to_string());
             Verdict::failed(format!("{}: {error}", word(&error)))
         })?;
-        home::make(self.places, &launch.files).map_err(|error| self.broken("the agent's HOME", &error))?;
-        let ended = run::run(self.places, &launch, self.output, self.stopper).await;
-        let ended = ended.map_err(|error| self.broken("the helper that starts programs", &error))?;
-        let seen = self.output.take_seen();
-        let verdict = Verdict::of(ended, seen.failure.as_ref(), self.timeout());
-        Ok((verdict, seen))
+        let files = agent.as_ref().map(Agent::files).unwrap_or_default();
+        home::make(self.places, &files).map_err(|error| self.broken("the agent's HOME", &error))?;
+        if agent.as_ref().is_some_and(|agent| !agent.goes_on()) {
+            self.tell_unheard("its file has no `continue`, so the agent is run once");
+        }
+        let mut ended = self.turn(&first, &[]).await?;
+        let mut seen = self.output.take_seen();
+        while let Some((launch, messages)) = agent.as_ref().and_then(|agent| self.next_turn(agent, ended)) {
+            ended = self.turn(&launch, &messages).await?;
+            seen = seen.then(self.output.take_seen());
+        }
+        Ok((Verdict::of(ended, seen.failure.as_ref(), self.timeout()), seen))
     }
 
-    fn launch(&self) -> Result<Launch, CannotLaunch> {
+    fn find(&self) -> Result<(Option<Agent>, Launch), CannotLaunch> {
         match &self.task.work {
-            Work::Exec { argv } => Ok(launch::exec(self.places, argv)),
+            Work::Exec { argv } => Ok((None, launch::exec(self.places, argv))),
             Work::Agent { prompt, agent, model } => {
-                let agent = agent.as_ref().unwrap_or(self.default_agent);
-                launch::agent(self.places, agent, model.as_deref(), prompt, self.key)
+                let name = agent.as_ref().unwrap_or(self.default_agent);
+                let agent = Agent::find(self.places, name, model.as_deref(), self.key)?;
+                let first = agent.begin(prompt);
+                Ok((Some(agent), first))
             }
+        }
+    }
+
+    /// What the agent is to be told after it has ended by itself.
+    fn next_turn(&self, agent: &Agent, ended: Ended) -> Option<(Launch, Vec<Message>)> {
+        if matches!(ended, Ended::Stopped(_)) || self.stopper.said().is_some() {
+            return None;
+        }
+        let messages = self.mailbox.next_turn_or_close(ITS_END);
+        let launch = agent.go_on(&messages::prompt(&messages)).filter(|_| !messages.is_empty());
+        launch.map(|launch| (launch, messages))
+    }
+
+    /// One run of the program. The messages are what it is told with it.
+    async fn turn(&self, launch: &Launch, messages: &[Message]) -> Result<Ended, Verdict> {
+        if let Some(why) = self.stopper.said() {
+            return Ok(Ended::Stopped(why));
+        }
+        let broken = |error: &io::Error| self.broken("the helper that starts programs", error);
+        if let Some(prompt) = &launch.prompt_file {
+            home::write_prompt(self.places, prompt)
+                .map_err(|error| self.broken("the prompt's file", &error))?;
+        }
+        let running = run::start(self.places, launch).map_err(|error| broken(&error))?;
+        for message in messages {
+            self.output.message(message);
+            self.mailbox.handed_over(message.seq);
+        }
+        running.end(self.output, self.stopper).await.map_err(|error| broken(&error))
+    }
+
+    /// Says of every message that no agent has heard, and of those that come from now on, that none will.
+    fn hear_no_more(&self, verdict: &Verdict) {
+        match verdict.outcome {
+            Outcome::Lost => {
+                self.tell_unheard("this attempt is lost; if there is another, its agent gets it");
+            }
+            _ => self.tell_unheard(ITS_END),
+        }
+    }
+
+    fn tell_unheard(&self, why: &str) {
+        for message in self.mailbox.close(why) {
+            self.output.unheard(message.seq, why);
         }
     }
 

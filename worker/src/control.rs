@@ -36,38 +36,61 @@ impl Stop {
     }
 }
 
-/// Tells of the first reason to stop; later ones change nothing.
+/// Tells of the first reason to stop. A later one changes nothing, but that one without a grace ends the grace of
+/// the first.
 #[derive(Debug, Clone)]
-pub struct Stopper(watch::Sender<Option<Stop>>);
+pub struct Stopper(watch::Sender<Said>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Said {
+    why: Option<Stop>,
+    at_once: bool,
+}
 
 impl Stopper {
     /// One that has not spoken.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self(watch::Sender::new(Said::default()))
     }
 
     /// Says why, unless it was said before.
     pub fn stop(&self, why: Stop) {
         self.0.send_if_modified(|said| {
-            let first = said.is_none();
-            said.get_or_insert(why);
-            first
+            let before = *said;
+            said.why.get_or_insert(why);
+            said.at_once |= why.grace().is_zero();
+            *said != before
         });
     }
 
     /// What was said so far.
     #[must_use]
     pub fn said(&self) -> Option<Stop> {
-        *self.0.borrow()
+        self.0.borrow().why
+    }
+
+    /// Whether there is no grace, or none any more.
+    #[must_use]
+    pub fn is_at_once(&self) -> bool {
+        self.0.borrow().at_once
     }
 
     /// Waits until it speaks.
     pub async fn stopped(&self) -> Stop {
+        self.wait_for(|said| said.why).await
+    }
+
+    /// Waits until there is no grace any more.
+    pub async fn at_once(&self) {
+        self.wait_for(|said| said.at_once.then_some(())).await;
+    }
+
+    async fn wait_for<T>(&self, found: impl Fn(&Said) -> Option<T>) -> T {
         let mut receiver = self.0.subscribe();
         loop {
-            if let Some(why) = *receiver.borrow_and_update() {
-                return why;
+            if let Some(found) = found(&receiver.borrow_and_update()) {
+                return found;
             }
             if receiver.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -92,8 +115,10 @@ mod tests {
         let (early, ()) = tokio::join!(stopper.stopped(), async {
             tokio::task::yield_now().await;
             stopper.stop(Stop::TimedOut);
+            assert!(!stopper.is_at_once());
             stopper.stop(Stop::LeaseLost);
         });
         assert_eq!((early, stopper.stopped().await), (Stop::TimedOut, Stop::TimedOut));
+        stopper.at_once().await;
     }
 }

@@ -21,6 +21,14 @@ pub(crate) fn make(places: &Places, files: &[(String, String)]) -> io::Result<()
     give(places, &home)
 }
 
+/// Writes a turn's prompt where the agent can read it and not change it.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn write_prompt(places: &Places, prompt: &str) -> io::Result<()> {
+    fs::write(places.prompt_file(), prompt)
+}
+
 /// Makes the folder for the result, and gives it to the agent's user, of whom nothing runs any more.
 ///
 /// # Errors

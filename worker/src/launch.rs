@@ -21,10 +21,10 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
-    /// Files to write below HOME: path and content.
-    pub files: Vec<(String, String)>,
     /// What it reads on standard input, which is empty otherwise.
     pub stdin: Option<String>,
+    /// What stands in [`Places::prompt_file`].
+    pub prompt_file: Option<String>,
     /// How standard output is understood.
     pub reading: Reading,
 }
@@ -53,64 +53,93 @@ pub enum CannotLaunch {
     NoKey,
 }
 
-/// The name of a prompt's file below HOME.
-const PROMPT_FILE: &str = "prompt.txt";
-
 /// For an `exec` task: the vector as it is, no key.
 #[must_use]
 pub fn exec(places: &Places, argv: &[String]) -> Launch {
     let env = base_env(places, &places.path);
-    Launch { argv: argv.to_vec(), env, files: Vec::new(), stdin: None, reading: Reading::Plain }
+    Launch { argv: argv.to_vec(), env, stdin: None, prompt_file: None, reading: Reading::Plain }
 }
 
-/// For an `agent` task. The key goes into the environment alone.
-///
-/// # Errors
-/// [`CannotLaunch`].
-pub fn agent(
-    places: &Places,
-    name: &AgentName,
-    model: Option<&str>,
-    prompt: &str,
-    key: Option<&Secret>,
-) -> Result<Launch, CannotLaunch> {
-    let file = load(&places.agent_files, name)?;
-    let model = file.model.model(model)?;
-    let own = places.agent_programs.join(name.as_str());
-    let path =
-        format!("{}:{}:{}", own.join("node_modules/.bin").display(), own.join("bin").display(), places.path);
-    let program = find(&file.program, &path, &places.work).ok_or_else(|| CannotLaunch::Missing {
-        agent: name.clone(),
-        program: file.program.clone(),
-        remedy: file.install.remedy(name.as_str()),
-    })?;
-    let values = Values {
-        prompt: prompt.to_owned(),
-        prompt_file: places.home().join(PROMPT_FILE).display().to_string(),
-        model: model.cli,
-        model_name: model.name,
-        provider: model.provider,
-        gateway: inside::GATEWAY_URL.to_owned(),
-        home: places.home().display().to_string(),
-        key: key.ok_or(CannotLaunch::NoKey)?.expose().to_owned(),
-    };
-    Ok(fill(&file, &values, &program, base_env(places, &path)))
+/// An agent CLI that can be run, as often as its task has turns.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    file: AgentFile,
+    program: PathBuf,
+    values: Values,
+    base_env: BTreeMap<String, String>,
 }
 
-fn fill(file: &AgentFile, values: &Values, program: &Path, mut env: BTreeMap<String, String>) -> Launch {
-    let args = file.args.iter().map(|arg| values.fill(arg, Place::Args));
-    env.extend(file.env.iter().map(|(name, value)| (name.clone(), values.fill(value, Place::Env))));
-    let content = |file: &ConfigFile| values.fill(&file.content, Place::File);
-    let mut files: Vec<_> = file.files.iter().map(|file| (file.path.clone(), content(file))).collect();
-    if file.prompt == PromptBy::File {
-        files.push((PROMPT_FILE.to_owned(), values.prompt.clone()));
+impl Agent {
+    /// For an `agent` task. The key goes into the environment alone.
+    ///
+    /// # Errors
+    /// [`CannotLaunch`].
+    pub fn find(
+        places: &Places,
+        name: &AgentName,
+        model: Option<&str>,
+        key: Option<&Secret>,
+    ) -> Result<Self, CannotLaunch> {
+        let file = load(&places.agent_files, name)?;
+        let model = file.model.model(model)?;
+        let own = places.agent_programs.join(name.as_str());
+        let (modules, bin) = (own.join("node_modules/.bin"), own.join("bin"));
+        let path = format!("{}:{}:{}", modules.display(), bin.display(), places.path);
+        let program = find(&file.program, &path, &places.work).ok_or_else(|| CannotLaunch::Missing {
+            agent: name.clone(),
+            program: file.program.clone(),
+            remedy: file.install.remedy(name.as_str()),
+        })?;
+        let values = Values {
+            prompt: String::new(),
+            prompt_file: places.prompt_file().display().to_string(),
+            model: model.cli,
+            model_name: model.name,
+            provider: model.provider,
+            gateway: inside::GATEWAY_URL.to_owned(),
+            home: places.home().display().to_string(),
+            key: key.ok_or(CannotLaunch::NoKey)?.expose().to_owned(),
+        };
+        Ok(Self { file, program, values, base_env: base_env(places, &path) })
     }
-    Launch {
-        argv: std::iter::once(program.display().to_string()).chain(args).collect(),
-        env,
-        files,
-        stdin: (file.prompt == PromptBy::Stdin).then(|| values.prompt.clone()),
-        reading: file.reading(),
+
+    /// Files to write below HOME before the first turn: path and content.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, String)> {
+        let content = |file: &ConfigFile| self.values.fill(&file.content, Place::File);
+        self.file.files.iter().map(|file| (file.path.clone(), content(file))).collect()
+    }
+
+    /// The first turn.
+    #[must_use]
+    pub fn begin(&self, prompt: &str) -> Launch {
+        self.turn(&self.file.args, prompt)
+    }
+
+    /// Whether there can be further turns.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.file.go_on.is_some()
+    }
+
+    /// A further turn of the same conversation; `None` where the agent's file does not say how.
+    #[must_use]
+    pub fn go_on(&self, prompt: &str) -> Option<Launch> {
+        self.file.go_on.as_ref().map(|args| self.turn(args, prompt))
+    }
+
+    fn turn(&self, args: &[String], prompt: &str) -> Launch {
+        let values = Values { prompt: prompt.to_owned(), ..self.values.clone() };
+        let args = args.iter().map(|arg| values.fill(arg, Place::Args));
+        let own = self.file.env.iter().map(|(name, value)| (name.clone(), values.fill(value, Place::Env)));
+        let by = |way| (self.file.prompt == way).then(|| prompt.to_owned());
+        Launch {
+            argv: std::iter::once(self.program.display().to_string()).chain(args).collect(),
+            env: self.base_env.clone().into_iter().chain(own).collect(),
+            stdin: by(PromptBy::Stdin),
+            prompt_file: by(PromptBy::File),
+            reading: self.file.reading(),
+        }
     }
 }
 

@@ -1,18 +1,25 @@
 //! Getting a task: the long-poll, and the start of the lease.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use protocol::{
     Code,
     client::{ClientError, LeasedClient, WorkerClient},
     ids::QueueName,
     inside::{HeldLease, LeaseNote},
-    lease::{LeaseQuery, Leased, Started},
+    lease::{LeaseQuery, Leased, Release, Started},
     limits,
+    report::Report,
 };
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::outbox;
+use crate::{
+    outbox,
+    report::{short, without_work},
+    verdict::{RELEASED, Verdict},
+};
 
 /// Waits between tries: from 0.1 s, doubling, to 2 s.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +54,8 @@ pub struct Begun {
     pub leased: Leased,
     /// What the start brought.
     pub started: Started,
+    /// When that was asked for: the lease lives from then on.
+    pub asked: Instant,
     /// For all calls about it.
     pub client: LeasedClient,
     /// What stands in the outbox.
@@ -59,37 +68,107 @@ pub enum NoTask {
     /// The coordinator refuses this worker.
     #[error("the coordinator takes no leases from this worker: {0}")]
     Refused(ClientError),
+    /// The sandbox is told to end.
+    #[error("told to end before there was a task")]
+    Drained,
+    /// Nobody would learn of a task if this sandbox died with it.
+    #[error("the outbox takes no lease: {0}")]
+    Outbox(io::Error),
 }
 
 /// Waits for a task and starts it, however often the coordinator is away or the start comes too late. A lease
-/// is on disk, in `lease_file`, before it is started, unless the disk takes nothing.
+/// is on disk, in `lease_file`, before it is started. One that is not started goes back.
 ///
 /// # Errors
 /// [`NoTask`].
-pub async fn begin(client: &WorkerClient, queue: &QueueName, lease_file: &Path) -> Result<Begun, NoTask> {
+pub async fn begin(
+    client: &WorkerClient,
+    queue: &QueueName,
+    lease_file: &Path,
+    drain: &CancellationToken,
+) -> Result<Begun, NoTask> {
     loop {
-        let leased = lease(client, queue).await?;
+        let leased = tokio::select! {
+            biased;
+            () = drain.cancelled() => return Err(NoTask::Drained),
+            leased = lease(client, queue) => leased?,
+        };
         let held = HeldLease {
             task: leased.task.id.clone(),
             token: leased.lease.token.clone(),
             attempt: leased.lease.attempt,
         };
+        let client = client.with_lease(held.clone());
         let note = LeaseNote { lease: held.clone(), timeout_s: Some(leased.task.timeout_s) };
         if let Err(error) = outbox::write_whole(lease_file, &note) {
-            tracing::warn!(
-                "the launcher does not learn of {}: the outbox takes no lease: {error}",
-                held.task
-            );
+            give_back(&client, &format!("outbox_broken: {error}"), lease_file).await;
+            return Err(NoTask::Outbox(error));
         }
-        let client = client.with_lease(held.clone());
-        match start(&client).await {
-            Ok(started) => return Ok(Begun { leased, started, client, held }),
+        let started = tokio::select! {
+            biased;
+            () = drain.cancelled() => {
+                give_back(&client, RELEASED, lease_file).await;
+                return Err(NoTask::Drained);
+            }
+            started = start(&client) => started,
+        };
+        match started {
+            Ok((started, asked)) => return Ok(Begun { leased, started, asked, client, held }),
             Err(error) => tracing::info!("the lease of {} could not be started: {error}", held.task),
         }
-        if let Err(error) = std::fs::remove_file(lease_file) {
-            tracing::warn!("the lease of {} stays in the outbox: {error}", held.task);
+        forget(lease_file);
+        let mut rest = Backoff(Backoff::LONGEST);
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = rest.wait() => {}
         }
-        Backoff(Backoff::LONGEST).wait().await;
+    }
+}
+
+fn forget(lease_file: &Path) {
+    if let Err(error) = std::fs::remove_file(lease_file)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("a lease that is over stays in the outbox: {error}");
+    }
+}
+
+/// How long a lease that was not started may take to go back. The coordinator takes it back by itself soon after.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Gives a lease back. Where the coordinator did take the start, whose answer did not come, it is reported lost.
+async fn give_back(client: &LeasedClient, reason: &str, lease_file: &Path) {
+    let release = Release { reason: short(reason.to_owned()) };
+    let giving = async {
+        match until_answered(async || client.release(&release).await).await {
+            Err(error) if error.code() == Some(Code::WrongState) => {
+                let report: Report = without_work(Verdict::lost(reason));
+                until_answered(async || client.result(&report).await).await.map(|_| ())
+            }
+            answer => answer,
+        }
+    };
+    match timeout(GIVE_BACK_WITHIN, giving).await {
+        Ok(Ok(())) => forget(lease_file),
+        Ok(Err(error)) => {
+            tracing::info!("the lease of {} was over: {error}", client.task());
+            forget(lease_file);
+        }
+        // The launcher tells of the worker's end.
+        Err(_) => tracing::warn!("the lease of {} could not be given back in time", client.task()),
+    }
+}
+
+/// Repeats a call until it is answered; a refusal is an answer.
+pub(crate) async fn until_answered<T>(
+    call: impl AsyncFn() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let mut backoff = Backoff::new();
+    loop {
+        match call().await {
+            Err(error) if error.is_passing() => backoff.wait().await,
+            answer => return answer,
+        }
     }
 }
 
@@ -113,14 +192,15 @@ async fn lease(client: &WorkerClient, queue: &QueueName) -> Result<Leased, NoTas
     }
 }
 
-async fn start(client: &LeasedClient) -> Result<Started, ClientError> {
+async fn start(client: &LeasedClient) -> Result<(Started, Instant), ClientError> {
     let mut backoff = Backoff::new();
     loop {
+        let asked = Instant::now();
         match client.start().await {
             // The task went back to its queue.
             Err(error) if error.code() == Some(Code::GatewayUnavailable) => return Err(error),
             Err(error) if error.is_passing() => backoff.wait().await,
-            answer => return answer,
+            answer => return answer.map(|started| (started, asked)),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod init;
 pub mod launch;
 pub mod lease;
 pub mod log;
+pub mod messages;
 pub mod outbox;
 pub mod output;
 pub mod places;

@@ -6,13 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use protocol::{EventBody, limits, report::Tokens};
+use protocol::{EventBody, limits, report::Tokens, task::Artifact};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::{
     agent_file::{Failure, Finding, Reading},
     events::Spool,
     log::{Log, Tail},
+    messages::Message,
 };
 
 /// Which pipe a line came from.
@@ -43,8 +44,10 @@ pub struct Output(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    log: Log,
-    spool: Spool,
+    /// `None` when it has ended.
+    log: Option<Log>,
+    /// `None` when it has ended.
+    spool: Option<Spool>,
     reading: Reading,
     seen: Seen,
 }
@@ -55,7 +58,12 @@ impl Output {
     pub fn new(log: Log, spool: Spool) -> Self {
         let stdout = Tail::of(limits::MESSAGE_BYTES);
         let seen = Seen { last_text: None, failure: None, tokens: Tokens::default(), stdout };
-        Self(Arc::new(Mutex::new(Inner { log, spool, reading: Reading::Plain, seen })))
+        Self(Arc::new(Mutex::new(Inner {
+            log: Some(log),
+            spool: Some(spool),
+            reading: Reading::Plain,
+            seen,
+        })))
     }
 
     /// How standard output is to be understood from here on.
@@ -65,23 +73,33 @@ impl Output {
 
     /// Says that the worker came to a part of its work.
     pub fn stage(&self, name: &str) {
-        let mut inner = self.lock();
-        inner.spool.add(EventBody::Stage { stage: name.to_owned() });
-        inner.spool.flush();
+        self.lock().say(EventBody::Stage { stage: name.to_owned() });
     }
 
     /// A remark of the worker's own, in the log.
     pub fn note(&self, text: &str) {
         tracing::info!("{text}");
-        self.lock().log.note(text);
+        self.lock().note(text);
     }
 
-    /// A failure of the worker's own, in the log and on the stream.
+    /// A failure of the worker's own, in the log and on the stream, as far as these have not ended.
     pub fn error(&self, message: &str) {
+        tracing::warn!("{message}");
         let mut inner = self.lock();
-        inner.log.note(message);
-        inner.spool.add(EventBody::Error { message: message.to_owned() });
-        inner.spool.flush();
+        inner.note(message);
+        inner.say(EventBody::Error { message: message.to_owned() });
+    }
+
+    /// The agent is told this.
+    pub fn message(&self, message: &Message) {
+        let mut inner = self.lock();
+        inner.note(&format!("the agent is told: {}", message.text));
+        inner.say(EventBody::Message { seq: message.seq, text: message.text.clone() });
+    }
+
+    /// A message that no agent hears.
+    pub fn unheard(&self, seq: u64, why: &str) {
+        self.error(&format!("message {seq} was not handed to the agent: {why}"));
     }
 
     /// Takes what was seen so far.
@@ -92,11 +110,17 @@ impl Output {
         std::mem::replace(&mut self.lock().seen, empty)
     }
 
-    /// The two files, when nothing more comes. `None` while a reader still has a part in them.
+    /// Ends the log: its artifact and its end. Whatever comes later is in none.
     #[must_use]
-    pub fn into_files(self) -> Option<(Log, Spool)> {
-        let inner = Arc::into_inner(self.0)?.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Some((inner.log, inner.spool))
+    pub fn end_log(&self) -> (Option<Artifact>, String) {
+        self.lock().log.take().map_or((None, String::new()), Log::finish)
+    }
+
+    /// Ends the stream of events.
+    pub fn end_events(&self) {
+        if let Some(spool) = self.lock().spool.take() {
+            spool.finish();
+        }
     }
 
     /// Reads a pipe to its end.
@@ -109,7 +133,9 @@ impl Output {
             let read = pipe.read(&mut buffer).await?;
             let bytes = buffer.get(..read).unwrap_or_default();
             let mut inner = self.lock();
-            inner.log.add(bytes);
+            if let Some(log) = &mut inner.log {
+                log.add(bytes);
+            }
             if stream == Stream::Stdout {
                 inner.seen.stdout.add(bytes);
             }
@@ -117,7 +143,7 @@ impl Output {
             if bytes.is_empty() {
                 lines.end(|line, over| inner.line(stream, line, over));
             }
-            inner.spool.flush();
+            inner.flush();
             if bytes.is_empty() {
                 return Ok(());
             }
@@ -130,35 +156,65 @@ impl Output {
 }
 
 impl Inner {
+    fn note(&mut self, text: &str) {
+        if let Some(log) = &mut self.log {
+            log.note(text);
+        }
+    }
+
+    fn say(&mut self, body: EventBody) {
+        if let Some(spool) = &mut self.spool {
+            spool.add(body);
+            spool.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(spool) = &mut self.spool {
+            spool.flush();
+        }
+    }
+
     fn line(&mut self, stream: Stream, line: &[u8], over: u64) {
-        self.spool.count_dropped(over);
         // An agent's lines tell how it ended: they are understood also when there is no room for events.
         let findings = match stream {
             Stream::Stdout if over == 0 => self.reading.findings(line),
             _ => None,
         };
-        let Some(findings) = findings else { return self.plain_line(stream, line) };
-        for finding in &findings {
+        for finding in findings.iter().flatten() {
             self.seen.see(finding);
         }
+        let Some(spool) = &mut self.spool else { return };
+        spool.count_dropped(over);
+        let Some(findings) = findings else { return plain_line(spool, stream, line) };
         let bodies = findings.into_iter().map(|finding| finding.body).collect();
-        self.spool.add_output(bodies, Some(&String::from_utf8_lossy(line)), line.len());
-    }
-
-    fn plain_line(&mut self, stream: Stream, line: &[u8]) {
-        let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-        let shown = line.get(..limits::OUTPUT_LINE_BYTES).unwrap_or(line);
-        self.spool.count_dropped((line.len() - shown.len()) as u64);
-        if self.spool.is_full() {
-            // Before the text is copied: there may be a gigabyte of it.
-            return self.spool.count_dropped(shown.len() as u64);
-        }
-        let text = String::from_utf8_lossy(shown).into_owned();
-        self.spool.add_output(vec![EventBody::Output { stream: name.to_owned(), text }], None, shown.len());
+        spool.add_output(bodies, Some(&String::from_utf8_lossy(line)), line.len());
     }
 }
 
+fn plain_line(spool: &mut Spool, stream: Stream, line: &[u8]) {
+    let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+    let shown = line.get(..limits::OUTPUT_LINE_BYTES).unwrap_or(line);
+    spool.count_dropped((line.len() - shown.len()) as u64);
+    if spool.is_full() {
+        // Before the text is copied: there may be a gigabyte of it.
+        return spool.count_dropped(shown.len() as u64);
+    }
+    let text = String::from_utf8_lossy(shown).into_owned();
+    spool.add_output(vec![EventBody::Output { stream: name.to_owned(), text }], None, shown.len());
+}
+
 impl Seen {
+    /// What two turns said: the later one tells how it ended.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        let tokens = Tokens {
+            input: self.tokens.input.saturating_add(later.tokens.input),
+            output: self.tokens.output.saturating_add(later.tokens.output),
+        };
+        Self { last_text: later.last_text.or(self.last_text), tokens, ..later }
+    }
+
     fn see(&mut self, finding: &Finding) {
         match &finding.body {
             EventBody::Text { text } => self.last_text = Some(text.clone()),

@@ -83,6 +83,13 @@ impl Places {
         self.scratch.join("gitconfig")
     }
 
+    /// The prompt of the present turn, for agents that read it from a file. Not in HOME, where the agent could put a
+    /// link in its way.
+    #[must_use]
+    pub fn prompt_file(&self) -> PathBuf {
+        self.scratch.join("prompt.txt")
+    }
+
     /// Files that the agent wants to hand over beside its branch.
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {

@@ -5,13 +5,15 @@ use std::fs::File;
 
 use protocol::{
     Code,
-    client::{ClientError, LeasedClient},
+    client::LeasedClient,
     inside::{HeldLease, HeldReport, Outbox},
-    report::{Report, Stage},
+    limits,
+    report::{DiffStat, Report, Stage, Tokens},
+    task::Artifact,
 };
 use tokio::time::Instant;
 
-use crate::{lease::Backoff, outbox};
+use crate::{attempt::Made, lease::until_answered, outbox, verdict::Verdict};
 
 /// Writes the report where the launcher finds it if this sandbox dies now. A disk that is full is said, and costs
 /// no report: it is sent from memory.
@@ -22,15 +24,19 @@ pub fn hold(outbox: &Outbox, lease: &HeldLease, report: &Report) {
     }
 }
 
-/// Uploads the artifacts and posts the result, repeating each until it is answered. Then nothing is left for the
-/// launcher to do. A refusal is an answer: the coordinator keeps what it wants of it as evidence.
-pub async fn deliver(outbox: &Outbox, lease: &HeldLease, report: &mut Report, client: &LeasedClient) {
+/// Uploads the artifacts, repeating each until it is answered.
+pub async fn upload(outbox: &Outbox, lease: &HeldLease, report: &mut Report, client: &LeasedClient) {
     let began = Instant::now();
-    upload(outbox, report, client).await;
+    upload_all(outbox, report, client).await;
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     report.stages.push(Stage { name: "upload".to_owned(), ms });
     // Again, so that whoever posts it posts the same.
     hold(outbox, lease, report);
+}
+
+/// Posts the result, until it is answered. Then nothing is left for the launcher to do. A refusal is an answer: the
+/// coordinator keeps what it wants of it as evidence.
+pub async fn deliver(outbox: &Outbox, lease: &HeldLease, report: &Report, client: &LeasedClient) {
     match until_answered(async || client.result(report).await).await {
         Ok(accepted) => tracing::info!("{} is {}", lease.task, accepted.state),
         Err(error) => tracing::warn!("the report of {} was refused: {error}", lease.task),
@@ -41,8 +47,47 @@ pub async fn deliver(outbox: &Outbox, lease: &HeldLease, report: &mut Report, cl
     }
 }
 
+/// The report of an attempt that has nothing to show.
+#[must_use]
+pub fn without_work(verdict: Verdict) -> Report {
+    Report {
+        outcome: verdict.outcome,
+        reason: verdict.reason.map(short),
+        exit_code: verdict.exit_code,
+        message: None,
+        head: None,
+        diff: DiffStat::default(),
+        tokens: Tokens::default(),
+        stages: Vec::new(),
+        log_tail: String::new(),
+        artifacts: Vec::new(),
+    }
+}
+
+/// The report of what an attempt made.
+#[must_use]
+pub fn of(made: Made, log: Option<Artifact>, log_tail: String) -> Report {
+    Report {
+        message: made.message,
+        head: made.head,
+        diff: made.diff,
+        tokens: made.tokens,
+        stages: made.stages,
+        log_tail,
+        artifacts: made.artifacts.into_iter().chain(log).collect(),
+        ..without_work(made.verdict)
+    }
+}
+
+/// Git's own words, say, may be longer than a reason may be.
+#[must_use]
+pub fn short(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(limits::REASON_BYTES));
+    reason
+}
+
 /// An artifact that is refused is not named in the report.
-async fn upload(outbox: &Outbox, report: &mut Report, client: &LeasedClient) {
+async fn upload_all(outbox: &Outbox, report: &mut Report, client: &LeasedClient) {
     let mut stored = Vec::new();
     for artifact in std::mem::take(&mut report.artifacts) {
         let file = outbox.artifacts().join(&artifact.name);
@@ -57,14 +102,4 @@ async fn upload(outbox: &Outbox, report: &mut Report, client: &LeasedClient) {
         }
     }
     report.artifacts = stored;
-}
-
-async fn until_answered<T>(call: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    let mut backoff = Backoff::new();
-    loop {
-        match call().await {
-            Err(error) if error.is_passing() => backoff.wait().await,
-            answer => return answer,
-        }
-    }
 }

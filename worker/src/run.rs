@@ -32,50 +32,63 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long the agent's own process may take to be gone when it was killed.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Runs to the end, or until the stopper speaks: SIGTERM, the grace, SIGKILL. Either way nothing of the agent's
-/// user is left running, and the output is read to its end.
+/// An agent's process that runs.
+pub struct Running<'a> {
+    child: Child,
+    places: &'a Places,
+    launch: &'a Launch,
+}
+
+/// Starts it.
 ///
 /// # Errors
 /// When the helper cannot be started.
-pub async fn run(places: &Places, launch: &Launch, output: &Output, stopper: &Stopper) -> io::Result<Ended> {
-    output.read_as(launch.reading.clone());
-    let mut child = spawn(places, launch)?;
-    let mut pipes = JoinSet::new();
-    if let (Some(stdin), Some(prompt)) = (child.stdin.take(), launch.stdin.clone()) {
-        pipes.spawn(write_prompt(stdin, prompt));
-    }
-    if let Some(pipe) = child.stdout.take() {
-        let output = output.clone();
-        pipes.spawn(async move { output.read(Stream::Stdout, pipe).await });
-    }
-    if let Some(pipe) = child.stderr.take() {
-        let output = output.clone();
-        pipes.spawn(async move { output.read(Stream::Stderr, pipe).await });
-    }
-    let ended = tokio::select! {
-        status = child.wait() => Ended::Exited(status?),
-        why = stopper.stopped() => {
-            terminate(places, &mut child, why, output).await;
-            Ended::Stopped(why)
-        }
-    };
-    end_all(places, &mut child, output).await;
-    let drained = async { while pipes.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        output.note("the end of the output is missing: its pipe stayed open");
-        pipes.shutdown().await;
-    }
-    Ok(ended)
-}
-
-fn spawn(places: &Places, launch: &Launch) -> io::Result<Child> {
+pub fn start<'a>(places: &'a Places, launch: &'a Launch) -> io::Result<Running<'a>> {
     let mut argv = launch.argv.iter();
     let mut command = agent_user::command(places, argv.next().map(String::as_str).unwrap_or_default());
     command.args(argv).envs(&launch.env).stdout(Stdio::piped()).stderr(Stdio::piped());
     if launch.stdin.is_some() {
         command.stdin(Stdio::piped());
     }
-    command.spawn()
+    Ok(Running { child: command.spawn()?, places, launch })
+}
+
+impl Running<'_> {
+    /// Waits for its end, or until the stopper speaks: SIGTERM, the grace, SIGKILL. Either way nothing of the
+    /// agent's user is left running, and the output is read to its end.
+    ///
+    /// # Errors
+    /// When the system does not tell how it ended.
+    pub async fn end(self, output: &Output, stopper: &Stopper) -> io::Result<Ended> {
+        let Self { mut child, places, launch } = self;
+        output.read_as(launch.reading.clone());
+        let mut pipes = JoinSet::new();
+        if let (Some(stdin), Some(prompt)) = (child.stdin.take(), launch.stdin.clone()) {
+            pipes.spawn(write_prompt(stdin, prompt));
+        }
+        if let Some(pipe) = child.stdout.take() {
+            let output = output.clone();
+            pipes.spawn(async move { output.read(Stream::Stdout, pipe).await });
+        }
+        if let Some(pipe) = child.stderr.take() {
+            let output = output.clone();
+            pipes.spawn(async move { output.read(Stream::Stderr, pipe).await });
+        }
+        let ended = tokio::select! {
+            status = child.wait() => Ended::Exited(status?),
+            why = stopper.stopped() => {
+                terminate(places, &mut child, why, stopper, output).await;
+                Ended::Stopped(why)
+            }
+        };
+        end_all(places, &mut child, output).await;
+        let drained = async { while pipes.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            output.note("the end of the output is missing: its pipe stayed open");
+            pipes.shutdown().await;
+        }
+        Ok(ended)
+    }
 }
 
 async fn write_prompt(mut stdin: ChildStdin, prompt: String) -> io::Result<()> {
@@ -84,18 +97,22 @@ async fn write_prompt(mut stdin: ChildStdin, prompt: String) -> io::Result<()> {
     stdin.shutdown().await
 }
 
-/// SIGTERM to all that the agent started, and time to end by itself.
-async fn terminate(places: &Places, child: &mut Child, why: Stop, output: &Output) {
-    let grace = why.grace();
-    if grace.is_zero() {
+/// SIGTERM to all that the agent started, and time to end by itself, unless there is none any more.
+async fn terminate(places: &Places, child: &mut Child, why: Stop, stopper: &Stopper, output: &Output) {
+    if stopper.is_at_once() {
         return;
     }
     let gone = async {
         let (signalled, _) = tokio::join!(agent_user::signal_all(places, Signal::TERM), child.wait());
         signalled
     };
-    if let Ok(Err(error)) = tokio::time::timeout(grace, gone).await {
-        output.note(&format!("SIGTERM could not be sent: {error}"));
+    tokio::select! {
+        gone = tokio::time::timeout(why.grace(), gone) => {
+            if let Ok(Err(error)) = gone {
+                output.note(&format!("SIGTERM could not be sent: {error}"));
+            }
+        }
+        () = stopper.at_once() => {}
     }
 }
 

@@ -23,6 +23,9 @@ const REFUSALS: [(&str, &str); 2] = [
     ("key_revoked", "the virtual key has expired or was revoked"),
 ];
 
+/// Why a worker gives a task back that it could have done.
+pub const RELEASED: &str = "released: its launcher was stopped";
+
 impl Verdict {
     /// A failure before there was anything to run.
     #[must_use]
@@ -61,7 +64,7 @@ impl Verdict {
                 Outcome::Lost,
                 "coordinator_silent: the agent was stopped before the lease ran out".to_owned(),
             ),
-            Stop::Drained => (Outcome::Lost, "drained: the sandbox was told to end".to_owned()),
+            Stop::Drained => (Outcome::Lost, RELEASED.to_owned()),
         };
         Self { outcome, reason: Some(reason), exit_code: None }
     }

@@ -5,8 +5,6 @@ use std::{io, path::Path, time::Duration};
 use protocol::{
     client::{Endpoint, WorkerClient},
     inside::{self, Outbox, WorkerConfig},
-    limits,
-    report::Report,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,17 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     artifacts::{LOG, Store},
-    attempt::{Attempt, Made, limit_time},
+    attempt::{Attempt, limit_time},
     control::{Stop, Stopper},
-    events::{Spool, send},
+    events::{Spool, SpoolReader, send},
     exit::Exit,
-    heartbeat::beat,
+    heartbeat::Heart,
     init::start_log,
     lease::{Begun, NoTask, begin},
     log::Log,
+    messages::Mailbox,
     output::Output,
     places::Places,
     report,
+    verdict::Verdict,
 };
 
 /// The mode `work`.
@@ -78,17 +78,14 @@ pub async fn run(places: &Places, config: &WorkerConfig, drain: CancellationToke
     let door = Endpoint::Unix(places.doors.join(inside::COORDINATOR_DOOR));
     let client = WorkerClient::new(door, config.token.clone()).map_err(io::Error::other)?;
     let outbox = Outbox::at(&places.outbox);
-    let lease_file = outbox.lease();
-    let begun = tokio::select! {
-        begun = begin(&client, &config.queue, &lease_file) => begun,
-        () = drain.cancelled() => return Ok(Exit::Done),
-    };
-    match begun {
-        Ok(begun) => work(places, config, &outbox, begun, drain).await,
+    match begin(&client, &config.queue, &outbox.lease(), &drain).await {
+        Ok(begun) => Ok(work(places, config, &outbox, begun, drain).await),
+        Err(NoTask::Drained) => Ok(Exit::Done),
         Err(error @ NoTask::Refused(_)) => {
             tracing::error!("{error}");
             Ok(Exit::Refused)
         }
+        Err(NoTask::Outbox(error)) => Err(error),
     }
 }
 
@@ -107,76 +104,91 @@ async fn work(
     outbox: &Outbox,
     begun: Begun,
     drain: CancellationToken,
-) -> io::Result<Exit> {
-    let store = Store::create(outbox.artifacts())?;
-    let log = Log::create(&store.path(LOG))?;
-    let spool = Spool::create(&places.outbox.join("events.jsonl"))?;
-    let sender = tokio::spawn(send(spool.reader()?, begun.client.clone()));
-    let output = Output::new(log, spool);
-    let stopper = Stopper::new();
-    let task = &begun.leased.task;
-    let beside = beside(&begun, &stopper, &drain);
+) -> Exit {
+    let (output, events, store) = match files(outbox) {
+        Ok(files) => files,
+        Err(error) => return report_broken(outbox, &begun, &error, &drain).await,
+    };
+    let sender = tokio::spawn(send(events, begun.client.clone()));
+    let (stopper, mailbox) = (Stopper::new(), Mailbox::default());
+    let beside = beside(&begun, &stopper, &mailbox, &output, &drain);
     let attempt = Attempt {
         places,
-        task,
+        task: &begun.leased.task,
         default_agent: &config.default_agent,
         key: begun.started.virtual_key.as_ref(),
         output: &output,
         store: &store,
         stopper: &stopper,
+        mailbox: &mailbox,
     };
     let made = attempt.make().await;
     output.stage("upload");
-    let mut report = finish(made, output);
+    let (log, log_tail) = output.end_log();
+    let mut report = report::of(made, log, log_tail);
     report::hold(outbox, &begun.held, &report);
     let deliver = async {
+        report::upload(outbox, &begun.held, &mut report, &begun.client).await;
         // Events first: when the result is in, the coordinator takes no more of them.
+        output.end_events();
         let _ = sender.await;
-        report::deliver(outbox, &begun.held, &mut report, &begun.client).await;
+        report::deliver(outbox, &begun.held, &report, &begun.client).await;
     };
     let delivered = deliver_or_drain(deliver, &drain).await;
+    // For the launcher, which sends what was not sent.
+    output.end_events();
     drop(beside);
-    Ok(delivered)
+    delivered
+}
+
+/// All that is written while the attempt runs.
+fn files(outbox: &Outbox) -> io::Result<(Output, SpoolReader, Store)> {
+    let store = Store::create(outbox.artifacts())?;
+    let log = Log::create(&store.path(LOG))?;
+    let spool = Spool::create(&outbox.events())?;
+    let events = spool.reader()?;
+    Ok((Output::new(log, spool), events, store))
+}
+
+/// The end of an attempt that could not begin.
+async fn report_broken(outbox: &Outbox, begun: &Begun, error: &io::Error, drain: &CancellationToken) -> Exit {
+    tracing::error!("the outbox takes no files: {error}");
+    let reason = format!("sandbox_broken: the outbox takes no files: {error}");
+    let report = report::without_work(Verdict::lost(reason));
+    report::hold(outbox, &begun.held, &report);
+    let deliver = report::deliver(outbox, &begun.held, &report, &begun.client);
+    match deliver_or_drain(deliver, drain).await {
+        Exit::Done => Exit::Broken,
+        other => other,
+    }
 }
 
 /// Heartbeat, time limit, SIGTERM.
-fn beside(begun: &Begun, stopper: &Stopper, drain: &CancellationToken) -> Beside {
-    let (client, lease, beats) = (begun.client.clone(), begun.leased.lease.clone(), stopper.clone());
+fn beside(
+    begun: &Begun,
+    stopper: &Stopper,
+    mailbox: &Mailbox,
+    output: &Output,
+    drain: &CancellationToken,
+) -> Beside {
+    let heart = Heart {
+        client: begun.client.clone(),
+        lease: begun.leased.lease.clone(),
+        begun: begun.asked,
+        stopper: stopper.clone(),
+        mailbox: mailbox.clone(),
+        output: output.clone(),
+    };
     let (timeout, clock) = (Duration::from_secs(begun.leased.task.timeout_s), stopper.clone());
     let (drain, drained) = (drain.clone(), stopper.clone());
     Beside(vec![
-        tokio::spawn(async move { beat(&client, &lease, &beats).await }),
+        tokio::spawn(heart.beat()),
         tokio::spawn(async move { limit_time(timeout, &clock).await }),
         tokio::spawn(async move {
             drain.cancelled().await;
             drained.stop(Stop::Drained);
         }),
     ])
-}
-
-/// Git's own words, say, may be longer than a reason may be.
-fn short(mut reason: String) -> String {
-    reason.truncate(reason.floor_char_boundary(limits::REASON_BYTES));
-    reason
-}
-
-fn finish(made: Made, output: Output) -> Report {
-    let (log, log_tail) = output.into_files().map_or((None, String::new()), |(log, spool)| {
-        spool.finish();
-        log.finish()
-    });
-    Report {
-        outcome: made.verdict.outcome,
-        reason: made.verdict.reason.map(short),
-        exit_code: made.verdict.exit_code,
-        message: made.message,
-        head: made.head,
-        diff: made.diff,
-        tokens: made.tokens,
-        stages: made.stages,
-        log_tail,
-        artifacts: made.artifacts.into_iter().chain(log).collect(),
-    }
 }
 
 /// How long a report may take to be delivered once the sandbox is told to end; the launcher delivers it else.

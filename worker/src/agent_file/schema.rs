@@ -20,6 +20,9 @@ pub struct AgentFile {
     /// Its arguments, with placeholders.
     #[serde(default)]
     pub args: Vec<String>,
+    /// `continue`: the arguments that go on with its last conversation in this work tree and HOME. `None`: it cannot.
+    #[serde(default, rename = "continue")]
+    pub go_on: Option<Vec<String>>,
     /// How the prompt reaches it.
     pub prompt: PromptBy,
     /// Its environment beside what every agent gets, with placeholders. Only here may `{key}` stand.
@@ -89,24 +92,24 @@ impl AgentFile {
 
     fn faults(&self) -> Vec<String> {
         let mut faults = self.model.faults();
-        let mut texts: Vec<(String, &str, Place)> = Vec::new();
-        texts.extend(
-            self.args.iter().enumerate().map(|(i, arg)| (format!("args[{i}]"), arg.as_str(), Place::Args)),
-        );
-        texts
-            .extend(self.env.iter().map(|(name, value)| (format!("env.{name}"), value.as_str(), Place::Env)));
-        texts.extend(
-            self.files.iter().map(|file| (format!("file {}", file.path), &*file.content, Place::File)),
-        );
-        for (place, text, kind) in &texts {
+        let first = self.texts("args", &self.args);
+        let further = self.go_on.as_ref().map(|args| self.texts("continue", args));
+        let mut all = first.clone();
+        all.extend(further.iter().flatten().filter(|text| !first.contains(text)).cloned());
+        for (place, text, kind) in &all {
             faults.extend(
                 placeholders::faults(text, *kind).into_iter().map(|fault| format!("{place}: {fault}")),
             );
         }
-        let uses = |name: &str| texts.iter().any(|(_, text, _)| text.contains(name));
-        for (by, name) in [(PromptBy::Argument, "{prompt}"), (PromptBy::File, "{prompt_file}")] {
-            if uses(name) != (self.prompt == by) {
-                faults.push(format!("prompt: {name} stands in args where prompt = {by:?}, and nowhere else"));
+        for (args, texts) in [("args", Some(first)), ("continue", further)] {
+            let Some(texts) = texts else { continue };
+            let uses = |name: &str| texts.iter().any(|(_, text, _)| text.contains(name));
+            for (by, name) in [(PromptBy::Argument, "{prompt}"), (PromptBy::File, "{prompt_file}")] {
+                if uses(name) != (self.prompt == by) {
+                    faults.push(format!(
+                        "prompt: {name} stands in {args} where prompt = {by:?}, and nowhere else"
+                    ));
+                }
             }
         }
         for file in &self.files {
@@ -120,6 +123,18 @@ impl AgentFile {
         }
         faults.extend(self.output.faults());
         faults
+    }
+}
+
+impl AgentFile {
+    /// All that one turn is made of, with where it stands.
+    fn texts<'a>(&'a self, name: &str, args: &'a [String]) -> Vec<(String, &'a str, Place)> {
+        let args =
+            args.iter().enumerate().map(|(i, arg)| (format!("{name}[{i}]"), arg.as_str(), Place::Args));
+        let env = self.env.iter().map(|(name, value)| (format!("env.{name}"), value.as_str(), Place::Env));
+        let files =
+            self.files.iter().map(|file| (format!("file {}", file.path), &*file.content, Place::File));
+        args.chain(env).chain(files).collect()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    io::{self, BufRead as _, BufReader},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,13 +15,19 @@ use tokio::sync::watch;
 const RESERVE: u64 = 64 * 1024;
 /// Bytes that an event costs beside its own: the coordinator counts its lines, which bear numbers too.
 const NUMBERS: u64 = 80;
+/// Bytes that wait to be written at most, but for one event.
+const PENDING_BYTES: usize = 64 * 1024;
 
-/// The end that is written to.
+/// The end that is written to. What the disk does not take is counted as dropped.
 #[derive(Debug)]
 pub struct Spool {
-    file: BufWriter<File>,
+    file: File,
     path: PathBuf,
-    written: u64,
+    /// Whole lines that are not in the file yet, and how many.
+    pending: Vec<u8>,
+    pending_events: u64,
+    /// Bytes of the file.
+    end: u64,
     bytes: u64,
     dropped: u64,
     flushed: watch::Sender<u64>,
@@ -41,9 +48,16 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
-        let flushed = watch::Sender::new(0);
-        Ok(Self { file, path: path.to_owned(), written: 0, bytes: 0, dropped: 0, flushed })
+        Ok(Self {
+            file: File::create(path)?,
+            path: path.to_owned(),
+            pending: Vec::new(),
+            pending_events: 0,
+            end: 0,
+            bytes: 0,
+            dropped: 0,
+            flushed: watch::Sender::new(0),
+        })
     }
 
     /// A reader from the first event on.
@@ -77,7 +91,7 @@ impl Spool {
     /// Whether there is no room for more of the agent's output.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.bytes + RESERVE >= limits::TASK_OUTPUT_BYTES
+        self.bytes + self.pending.len() as u64 + RESERVE >= limits::TASK_OUTPUT_BYTES
     }
 
     /// Counts output that is on no event.
@@ -92,22 +106,35 @@ impl Spool {
             return;
         }
         line.push(b'\n');
-        // A part of a line would shift all that come after it; a disk that is full is full for all of them.
-        if self.file.write_all(&line).is_ok() {
-            self.bytes += line.len() as u64 + NUMBERS;
-            self.written += 1;
+        self.pending.append(&mut line);
+        self.pending_events += 1;
+        if self.pending.len() > PENDING_BYTES {
+            self.flush();
         }
     }
 
-    /// Lets the reader see what was added.
+    /// Writes what was added, and lets the reader see it.
     pub fn flush(&mut self) {
-        if self.file.flush().is_ok() {
-            self.flushed.send_replace(self.written);
+        if self.pending.is_empty() {
+            return;
         }
+        let size = self.pending.len() as u64;
+        if self.file.write_all_at(&self.pending, self.end).is_ok() {
+            self.end += size;
+            self.bytes += size + NUMBERS * self.pending_events;
+            self.flushed.send_modify(|flushed| *flushed += self.pending_events);
+        } else {
+            // A part of a line would shift all that come after it, here and at whoever finds the file.
+            let _ = self.file.set_len(self.end);
+            self.dropped += size;
+        }
+        self.pending.clear();
+        self.pending_events = 0;
     }
 
     /// Says what was dropped, and ends the stream.
     pub fn finish(mut self) {
+        self.flush();
         if self.dropped > 0 {
             self.add(EventBody::Dropped { bytes: self.dropped });
         }

@@ -80,7 +80,7 @@ async fn a_task_that_is_stopped_before_its_program_runs_does_not_run_it() {
     let ran = place.places.work.join("ran");
     let outcome = place.make(place.exec_work(&["touch", ran.to_str().unwrap()]), 60, &stopper).await;
     assert_eq!(outcome.made.verdict.outcome, Outcome::Lost);
-    assert!(outcome.reason().starts_with("drained"));
+    assert!(outcome.reason().starts_with("released"));
     assert!(!ran.exists());
 }
 

@@ -1,7 +1,7 @@
 //! Tasks of kind `exec`.
 
 use protocol::{EventBody, report::Outcome};
-use worker::control::Stopper;
+use worker::{control::Stopper, messages::Mailbox};
 
 use crate::place::Place;
 
@@ -59,7 +59,7 @@ async fn a_base_that_the_mirror_lacks_is_named() {
     let Some(place) = Place::new() else { return };
     let mut task = place.assignment(place.exec_work(&["true"]), 60);
     task.base_commit = "1".repeat(40);
-    let outcome = place.make_task(&task, &Stopper::new()).await;
+    let outcome = place.make_task(&task, &Stopper::new(), &Mailbox::default()).await;
     assert_eq!(outcome.made.verdict.outcome, Outcome::Failed);
     assert!(outcome.reason().starts_with("no_such_base: "), "{}", outcome.reason());
 }

@@ -21,6 +21,7 @@ use worker::{
     control::{Stop, Stopper},
     events::{Spool, SpoolReader},
     log::Log,
+    messages::Mailbox,
     output::Output as Sink,
     places::Places,
 };
@@ -136,10 +137,10 @@ impl Place {
     }
 
     pub(crate) async fn make(&self, work: Work, timeout_s: u64, stopper: &Stopper) -> Outcome {
-        self.make_task(&self.assignment(work, timeout_s), stopper).await
+        self.make_task(&self.assignment(work, timeout_s), stopper, &Mailbox::default()).await
     }
 
-    pub(crate) async fn make_task(&self, task: &Assignment, stopper: &Stopper) -> Outcome {
+    pub(crate) async fn make_task(&self, task: &Assignment, stopper: &Stopper, mailbox: &Mailbox) -> Outcome {
         let folder = self.places.outbox.join("artifacts");
         let store = Store::create(folder.clone()).unwrap();
         let spool = Spool::create(&self.places.outbox.join("events.jsonl")).unwrap();
@@ -155,6 +156,7 @@ impl Place {
             output: &output,
             store: &store,
             stopper,
+            mailbox,
         };
         let limit = limit_time(Duration::from_secs(task.timeout_s), stopper);
         let made = async {
@@ -164,9 +166,8 @@ impl Place {
             }
         };
         let made = tokio::time::timeout(PATIENCE, made).await.expect("the attempt ends");
-        let (log, spool) = output.into_files().expect("nobody writes any more");
-        spool.finish();
-        let (log, _) = log.finish();
+        let (log, _) = output.end_log();
+        output.end_events();
         let artifacts = made.artifacts.iter().cloned().chain(log).collect();
         let log = String::from_utf8_lossy(&fs::read(folder.join(LOG)).unwrap()).into_owned();
         Outcome { made, log, events: all(reader).await, artifacts, folder }
