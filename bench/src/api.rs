@@ -72,11 +72,22 @@ impl Doors {
 
     /// A new worker.
     pub(crate) async fn worker(&self, queue: &str) -> Worker {
-        let body = json!({ "queue": queue, "name": "bench" }).to_string();
-        let answer = self.owner().await.post("/workers", body.into()).await;
-        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
-        let token = answer["token"].as_str().expect("a token");
-        Worker { connection: Connection::unix(&self.worker, token).await, queue: queue.to_owned() }
+        self.workers(queue, 1).await.remove(0)
+    }
+
+    /// New workers, one after the other.
+    pub(crate) async fn workers(&self, queue: &str, count: usize) -> Vec<Worker> {
+        let body = Bytes::from(json!({ "queue": queue, "name": "bench" }).to_string());
+        let mut owner = self.owner().await;
+        let mut workers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let answer = owner.post("/workers", body.clone()).await;
+            let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+            let token = answer["token"].as_str().expect("a token");
+            let connection = Connection::unix(&self.worker, token).await;
+            workers.push(Worker { connection, queue: queue.to_owned() });
+        }
+        workers
     }
 }
 
@@ -136,7 +147,6 @@ pub(crate) fn exec_task(queue: &str, commit: &str, size: usize) -> Value {
     task(&"x".repeat(size.saturating_sub(bare)))
 }
 
-#[allow(dead_code, reason = "the next benchmark")]
 /// The id in an answer that shows a task.
 pub(crate) fn id_of(answer: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(answer).expect("JSON");

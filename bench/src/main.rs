@@ -9,12 +9,18 @@
 )]
 
 mod api;
+mod dispatch;
+mod history;
 mod http;
 mod load;
 mod queue;
+mod stream;
 mod systems;
 mod table;
 mod task;
+mod waiters;
+
+use std::time::Duration;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -26,11 +32,11 @@ struct CommandLine {
     #[arg(value_enum)]
     name: Name,
     /// How many clients at once.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
-    clients: Vec<usize>,
+    #[arg(long, value_delimiter = ',')]
+    clients: Option<Vec<usize>>,
     /// Seconds of one turn.
-    #[arg(long, default_value_t = 2)]
-    seconds: u64,
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Rounds; in each, every system has one turn. What is told is their median.
     #[arg(long)]
     rounds: Option<usize>,
@@ -46,6 +52,12 @@ enum Name {
     Task,
     /// Submit, lease, start, result, every step on disk: cycles a second, beside other queues.
     Queue,
+    /// From `POST /tasks` to the lease in a waiting worker's hands: alone, beside 50 streams, with 1,000 waiters.
+    Dispatch,
+    /// 1,000 and 10,000 waiting workers: dispatch, and resident memory for each.
+    Waiters,
+    /// A million finished tasks: start-up and every operation, beside an empty database.
+    History,
 }
 
 fn main() {
@@ -53,12 +65,17 @@ fn main() {
     let asked = CommandLine::parse();
     open_many_files();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let span = std::time::Duration::from_secs(asked.seconds);
+    let span = |usual| Duration::from_secs(asked.seconds.unwrap_or(usual));
+    let rounds = |usual| asked.rounds.unwrap_or(usual);
+    let clients = |usual: &[usize]| asked.clients.clone().unwrap_or_else(|| usual.to_owned());
     let (name, rows) = match asked.name {
-        Name::Task => ("task", task::run(asked.rounds.unwrap_or(5))),
-        Name::Queue => {
-            ("queue", runtime.block_on(queue::run(&asked.clients, span, asked.rounds.unwrap_or(3))))
+        Name::Task => ("task", task::run(rounds(5))),
+        Name::Queue => ("queue", runtime.block_on(queue::run(&clients(&[1, 16, 64]), span(2), rounds(3)))),
+        Name::Dispatch => ("dispatch", runtime.block_on(dispatch::run(span(10), rounds(3)))),
+        Name::Waiters => {
+            ("waiters", runtime.block_on(waiters::run(&clients(&[1_000, 10_000]), span(10), rounds(1))))
         }
+        Name::History => ("history", runtime.block_on(history::run(span(3), rounds(3)))),
     };
     table::print(name, &rows, asked.json);
 }

@@ -1,11 +1,7 @@
 //! The queue: a cycle is submit, lease, start, result over HTTP, every step on disk; and thousands submitted at
 //! once. Beside it a server that does nothing, the bare disk, and other queues that flush every step.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
     load::{Client, Sample, closed_loop, median},
@@ -17,7 +13,7 @@ use crate::{
         ours::{Bulk, Cycle, Ours, QUEUE},
         postgres, redis,
     },
-    table::Row,
+    table::{Row, summed},
 };
 
 /// What thousands submitted at once are counted as.
@@ -129,7 +125,7 @@ pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec
                 }
                 if system == System::CodeWorkers {
                     let of_turn = share(before, systems.ours.commits().await);
-                    flushes.entry(clients).or_default().extend(of_turn);
+                    flushes.entry(clients).or_default().push(of_turn);
                 }
             }
         }
@@ -138,8 +134,7 @@ pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec
     for ((clients, system), samples) in samples {
         let mut row = summed("cycle", system.name(), clients, &samples);
         if system == System::CodeWorkers {
-            let flushes = flushes.remove(&clients).filter(|flushes| !flushes.is_empty());
-            row.more.extend(flushes.map(|flushes| ("commits_per_op", median(flushes))));
+            row.more.extend(flushes.remove(&clients).map(|of_turns| ("commits_per_op", median(of_turns))));
         }
         rows.push(row);
     }
@@ -149,9 +144,8 @@ pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec
 }
 
 /// Commits an operation between two counts.
-fn share(before: Option<(f64, f64)>, after: Option<(f64, f64)>) -> Option<f64> {
-    let ((commits, operations), (more_commits, more_operations)) = (before?, after?);
-    Some((more_commits - commits) / (more_operations - operations))
+fn share((commits, operations): (f64, f64), (more_commits, more_operations): (f64, f64)) -> f64 {
+    (more_commits - commits) / (more_operations - operations)
 }
 
 /// Arrays of a thousand tasks; what is counted is tasks.
@@ -160,30 +154,14 @@ async fn bulk(systems: &Systems<'_>, span: Duration, rounds: usize) -> Vec<Row> 
     let mut samples = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for ((_, doors), samples) in both.iter().zip(&mut samples) {
-            let began = Instant::now();
             let client = Bulk::new(doors, systems.ours.thousand()).await;
-            let mut sample = closed_loop(vec![client], span.saturating_sub(began.elapsed())).await;
+            let mut sample = closed_loop(vec![client], span).await;
             sample.per_s *= THOUSAND;
             samples.push(sample);
         }
     }
     let rows = both.iter().zip(samples).map(|((name, _), samples)| summed("bulk 1000", name, 1, &samples));
     rows.collect()
-}
-
-/// The medians of the rounds.
-fn summed(case: &str, system: &str, clients: usize, rounds: &[Sample]) -> Row {
-    let of_all = |number: fn(&Sample) -> f64| Some(median(rounds.iter().map(number).collect()));
-    Row {
-        system: system.to_owned(),
-        case: case.to_owned(),
-        clients,
-        rounds: rounds.len(),
-        per_s: of_all(|sample| sample.per_s),
-        p50_ms: of_all(|sample| sample.percentile(50)),
-        p99_ms: of_all(|sample| sample.percentile(99)),
-        more: Vec::new(),
-    }
 }
 
 /// Says each row's throughput as a share of what HTTP alone reaches.

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::load::{Sample, median};
+
 /// What one system did in one case, over all rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
@@ -21,6 +23,21 @@ pub(crate) struct Row {
     pub(crate) p99_ms: Option<f64>,
     /// What else was measured; the name says the unit.
     pub(crate) more: Vec<(&'static str, f64)>,
+}
+
+/// The medians of the rounds.
+pub(crate) fn summed(case: &str, system: &str, clients: usize, rounds: &[Sample]) -> Row {
+    let of_all = |number: fn(&Sample) -> f64| Some(median(rounds.iter().map(number).collect()));
+    Row {
+        system: system.to_owned(),
+        case: case.to_owned(),
+        clients,
+        rounds: rounds.len(),
+        per_s: of_all(|sample| sample.per_s),
+        p50_ms: of_all(|sample| sample.percentile(50)),
+        p99_ms: of_all(|sample| sample.percentile(99)),
+        more: Vec::new(),
+    }
 }
 
 /// Prints the rows.

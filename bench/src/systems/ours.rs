@@ -63,19 +63,16 @@ impl Ours {
     }
 
     /// Ends it, lets `between` see its folder, and starts it again: the time until it answers.
-    pub(crate) fn restart(self, between: impl FnOnce(&Path)) -> (Self, Duration) {
+    pub(crate) async fn restart(self, between: impl FnOnce(&Path)) -> (Self, Duration) {
         let Self { process, commit, home, .. } = self;
         drop(process);
         between(&home.join("d/code-workers/coordinator.db"));
         let began = std::time::Instant::now();
         let (process, doors) = run(&home);
+        let (status, _) = doors.owner().await.get("/health").await;
+        assert!(status.is_success(), "/health was answered {status}");
         let took = began.elapsed();
         (Self { process, doors, commit, home }, took)
-    }
-
-    /// The process's id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
     }
 
     /// A task that is ready at once.
@@ -99,16 +96,40 @@ impl Ours {
         Answers { submit, bulk, lease: answer, start, result }
     }
 
-    /// Commits and the operations in them so far, where the coordinator counts them.
-    pub(crate) async fn commits(&self) -> Option<(f64, f64)> {
-        let (status, text) = self.doors.owner().await.get("/metrics").await;
-        let text = status.is_success().then(|| String::from_utf8_lossy(&text).into_owned())?;
-        let metric = |name: &str| {
-            let value = |line: &str| line.strip_prefix(name)?.trim().parse::<f64>().ok();
-            text.lines().find_map(value)
-        };
-        Some((metric("code_workers_commits_total ")?, metric("code_workers_commit_operations_total ")?))
+    /// Commits and the operations in them so far.
+    pub(crate) async fn commits(&self) -> (f64, f64) {
+        let text = self.metrics().await;
+        (
+            metric(&text, "code_workers_commit_operations_count "),
+            metric(&text, "code_workers_operations_total "),
+        )
     }
+
+    /// Returns when exactly so many requests wait.
+    pub(crate) async fn until_waiting(&self, count: usize) {
+        let count = f64::from(u32::try_from(count).expect("fewer"));
+        while metric(&self.metrics().await, "code_workers_long_polls_waiting ") != count {
+            tokio::time::sleep(super::LOOK_AGAIN).await;
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        let (status, text) = self.doors.owner().await.get("/metrics").await;
+        assert!(status.is_success(), "/metrics was answered {status}");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Its resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> f64 {
+        let status = format!("/proc/{}/status", self.process.pid());
+        metric(&fs::read_to_string(status).expect("it runs").replace(" kB", ""), "VmRSS:")
+    }
+}
+
+/// The value on the line that begins so.
+fn metric(text: &str, name: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("there is no {name:?} in {text}"))
 }
 
 fn run(home: &Path) -> (Process, Doors) {
