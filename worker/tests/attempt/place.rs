@@ -39,6 +39,23 @@ pub(crate) struct Place {
     _user: File,
 }
 
+/// The places in a folder, for an agent that is this user.
+pub(crate) fn places(folder: &Path, uid: u32) -> Places {
+    let at = |name: &str| folder.join(name);
+    Places {
+        helper: env!("CARGO_BIN_EXE_code-workers-worker").into(),
+        agent: User { uid, gid: uid },
+        work: at("work"),
+        mirror: at("mirror.git"),
+        scratch: at("scratch"),
+        doors: at("doors"),
+        outbox: at("outbox"),
+        agent_files: at("agents"),
+        agent_programs: at("programs"),
+        path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+    }
+}
+
 /// What an attempt made, and where its files are.
 pub(crate) struct Outcome {
     pub(crate) made: Made,
@@ -60,23 +77,12 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        for name in ["work", "outbox", "agents", "programs", "source"] {
+        for name in ["work", "outbox", "agents", "programs", "source", "doors"] {
             fs::create_dir(at(name)).unwrap();
         }
         fs::set_permissions(at("outbox"), Permissions::from_mode(0o700)).unwrap();
         chown(at("work"), Some(uid), Some(uid)).unwrap();
-        let places = Places {
-            helper: env!("CARGO_BIN_EXE_code-workers-worker").into(),
-            agent: User { uid, gid: uid },
-            work: at("work"),
-            mirror: at("mirror.git"),
-            scratch: at("scratch"),
-            doors: at("doors"),
-            outbox: at("outbox"),
-            agent_files: Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents"),
-            agent_programs: at("programs"),
-            path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
-        };
+        let places = places(folder.path(), uid);
         let mut place = Self { places, base: String::new(), _folder: folder, _user: lock };
         place.base = place.commit_source(&[("README.md", "one\n"), ("src/a.txt", "a\n")]);
         Some(place)
@@ -90,7 +96,7 @@ impl Place {
         Some(place)
     }
 
-    fn commit_source(&self, files: &[(&str, &str)]) -> String {
+    pub(crate) fn commit_source(&self, files: &[(&str, &str)]) -> String {
         let source = self.places.mirror.with_file_name("source");
         git(&source, &["init", "--quiet", "--initial-branch", "main"]);
         for (name, content) in files {
