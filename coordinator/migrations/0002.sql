@@ -8,6 +8,21 @@ ALTER TABLE tasks ADD COLUMN orders     INTEGER NOT NULL DEFAULT 0;  -- how many
 
 UPDATE tasks SET since = COALESCE((SELECT MAX(at) FROM events WHERE events.task = tasks.n), created_at);
 
+-- Checksums: SQLite keeps none. Those of rows that are there are written by the program, after this file.
+ALTER TABLE tasks  ADD COLUMN sum       INTEGER NOT NULL DEFAULT 0;  -- of what the rules decide by
+ALTER TABLE tasks  ADD COLUMN made_sum  INTEGER NOT NULL DEFAULT 0;  -- of what never changes
+ALTER TABLE tasks  ADD COLUMN usage_sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE bodies ADD COLUMN sum       INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN sum       INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks  DROP COLUMN branch;                               -- follows from the id
+
+-- How many commits there were; `coordinator.mark` beside the database says how many there must be.
+CREATE TABLE mark (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    commits INTEGER NOT NULL
+) STRICT;
+INSERT INTO mark VALUES (1, 0);
+
 CREATE UNIQUE INDEX tasks_unique ON tasks (queue, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX tasks_finished      ON tasks (finished_at) WHERE finished_at IS NOT NULL;
 
@@ -18,6 +33,7 @@ CREATE TABLE orders (
     at      INTEGER NOT NULL,
     message TEXT,                        -- the sender's id of a message: the same one is one order
     body    TEXT NOT NULL,
+    sum     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (task, seq)
 ) STRICT, WITHOUT ROWID;
 

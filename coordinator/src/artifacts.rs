@@ -12,7 +12,7 @@ use protocol::{Code, Problem, TaskId, folders::Folders, ids::ArtifactName, limit
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::queue::StoreError;
+use crate::{crash_point::crash_point, queue::StoreError};
 
 /// The folders of all artifacts.
 #[derive(Debug, Clone)]
@@ -127,6 +127,7 @@ impl Artifacts {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
+            crash_point("artifact.placed");
         }
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

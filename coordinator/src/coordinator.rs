@@ -11,7 +11,7 @@ use protocol::{
 };
 use repository::Helper;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +20,7 @@ use crate::{
     artifacts::Artifacts,
     clock::Clock,
     config::Config,
+    crash_point::crash_point,
     disk::Disk,
     folder::{Held, Listeners},
     http::{self, OwnerDoor},
@@ -134,6 +135,7 @@ pub async fn run(
     background.spawn(sweeper.run(clock, stop.clone()));
     background.spawn(coordinator.clone().keep_time());
     background.close();
+    let mut damage = watch_for_damage(coordinator.queue.clone(), stop.clone());
     let served = coordinator.clone().serve(listeners).await;
     stop.cancel();
     background.wait().await;
@@ -141,7 +143,29 @@ pub async fn run(
     // Joining it says no more than that it has ended.
     let _ = tokio::task::spawn_blocking(move || queue.close()).await;
     drop(held);
-    served
+    served?;
+    match damage.try_recv() {
+        Ok(why) => Err(CannotRun::Database { path: path.display().to_string(), why }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Looks through the database beside the work; damage ends the program, since what is damaged must not be served. On
+/// a thread of its own, which nobody waits for.
+fn watch_for_damage(queue: Arc<Queue>, stop: CancellationToken) -> oneshot::Receiver<StoreError> {
+    let (tell, damage) = oneshot::channel();
+    let look = move || {
+        if let Err(error) = queue.check() {
+            tracing::error!(%error, "the database was looked through");
+            // An error means that the program has ended.
+            let _ = tell.send(error);
+            stop.cancel();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("check".to_owned()).spawn(look) {
+        tracing::error!(%error, "the database is not looked through");
+    }
+    damage
 }
 
 impl Coordinator {
@@ -222,7 +246,10 @@ impl Coordinator {
             placed.map_err(|error| StoreError::Storage(error.to_string()))
         });
         let done = match placed.await {
-            Ok(Ok(())) => self.queue.placed(id.clone()).await,
+            Ok(Ok(())) => {
+                crash_point("artifacts.placed");
+                self.queue.placed(id.clone()).await
+            }
             Ok(Err(error)) => Err(error),
             Err(error) => Err(StoreError::Storage(error.to_string())),
         };

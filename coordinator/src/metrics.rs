@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use protocol::{QueueName, TaskState, queue::QueueStatus};
 
-use crate::queue::{Committed, Row, locked};
+use crate::queue::{Commit, Committed, Row, locked};
 
 /// What [`Metrics::text`] writes.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -112,12 +112,14 @@ impl Metrics {
         registry.register("commit_operations", help, self.batch.clone());
     }
 
-    /// Counts what was committed in one transaction of so many operations.
-    pub fn committed(&self, changes: &[Committed], operations: usize) {
-        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
-        self.operations.inc_by(operations.into());
-        self.batch.observe(operations.into());
-        for Committed { row, from, .. } in changes {
+    /// Counts what was committed in one transaction.
+    pub fn committed(&self, commit: Commit<'_>) {
+        if commit.flushed {
+            let operations = u32::try_from(commit.operations).unwrap_or(u32::MAX);
+            self.operations.inc_by(operations.into());
+            self.batch.observe(operations.into());
+        }
+        for Committed { row, from, .. } in commit.changes {
             if let Some(from) = from
                 && from.state() != row.state()
             {

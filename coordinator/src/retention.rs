@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::Retention,
+    crash_point::crash_point,
     queue::{Kind, Queue, StoreError},
 };
 
@@ -62,6 +63,7 @@ impl Sweeper {
             for kind in [Kind::Output, Kind::Artifacts] {
                 self.remove(kind, tasks.clone()).await?;
             }
+            crash_point("retention.removed");
             tracing::info!(tasks = tasks.len(), "tasks that ended long ago are forgotten");
             self.queue.forget(tasks).await?;
         }

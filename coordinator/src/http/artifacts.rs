@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Coordinator,
     artifacts::{Announced, unknown_artifact},
+    crash_point::crash_point,
     queue::unknown_task,
 };
 
@@ -77,6 +78,7 @@ async fn store(
     let (queue, task, name) = (coordinator.queue.clone(), id.clone(), announced.name.clone());
     let room = blocking(move || queue.upload_room(&task, name.as_str())).await??.min(limits::ARTIFACT_BYTES);
     let received = coordinator.artifacts.receive(id, claim.attempt, announced, room, body).await?;
+    crash_point("artifact.received");
     let artifact = received.artifact.clone();
     let settle = move || received.settle();
     coordinator.queue.note_upload(id.clone(), claim, artifact.clone(), settle).await?;

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     Coordinator,
+    crash_point::crash_point,
     queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after, full_commit},
     tokens::Claim,
 };
@@ -101,7 +102,10 @@ async fn mint(
         expires_at,
     };
     match coordinator.keys.mint(&request).await {
-        Ok(key) => Ok((key, request)),
+        Ok(key) => {
+            crash_point("key.minted");
+            Ok((key, request))
+        }
         Err(why) => {
             tracing::warn!(task = %id, %why, "no virtual key");
             let (reason, now) = ("gateway_unavailable", coordinator.clock.now());
@@ -164,10 +168,12 @@ pub(super) async fn result(
         blocking(move || outputs.say_dropped(&task, claim, now)).await?;
         if coordinator.queue.is_agents(&id, claim) == Some(true) {
             usage = coordinator.keys.revoke(&id, claim.attempt).await;
+            crash_point("key.revoked");
         }
     }
     let reported = Reported { id: id.clone(), claim, report, usage };
     let accepted = coordinator.queue.finish(reported, coordinator.clock.now()).await?;
+    crash_point("result.accepted");
     tracing::info!(task = %id, attempt = claim.attempt, state = %accepted.state, "result");
     if accepted.state.is_terminal() && coordinator.folders.artifacts(&id).exists() {
         coordinator.place_artifacts(id).await;

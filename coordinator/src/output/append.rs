@@ -15,6 +15,7 @@ use protocol::{
 
 use super::{Outputs, Told, line};
 use crate::{
+    crash_point::crash_point,
     queue::{Queue, StoreError, locked},
     tokens::Claim,
 };
@@ -169,6 +170,7 @@ impl OutputFile {
             return Err(error);
         }
         self.len += line::bytes(lines.len());
+        crash_point("output.written");
         Ok(())
     }
 }

@@ -8,16 +8,17 @@ use protocol::{
     task::Artifact,
     worker::WorkerEnd,
 };
-use rusqlite::types::ValueRef;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Queue,
+    read::usage as usage_of,
     row::Row,
     sql,
     store::StoreError,
+    sum::of_text,
     transition::Command,
-    tx::{Tx, json, row, text_value},
+    tx::{Tx, row, text_value},
 };
 use crate::tokens::Claim;
 
@@ -172,14 +173,12 @@ fn require_upload(tx: &Tx<'_>, task: &Row, artifact: &Artifact) -> Result<(), St
 /// Writes down what an attempt's key has used; that there is nothing left to ask only when nothing is held, for
 /// what is under way will still be charged.
 pub(super) fn settle(tx: &Tx<'_>, task: i64, attempt: u32, usage: &KeyUsage) -> Result<(), StoreError> {
-    let known = tx.one(sql::USAGE, [task], |row| match row.get_ref(0)? {
-        ValueRef::Null => Ok(None),
-        _ => json::<KeyUsage>(row, 0).map(Some),
-    })?;
+    let known = tx.one(sql::USAGE, [task], |row| usage_of(row, 0))?;
     // The ledger only grows; an answer that came late says less.
     if known.flatten().is_none_or(|known| known.requests <= usage.requests) {
         let usage = serde_json::to_string(usage).map_err(|error| StoreError::Storage(error.to_string()))?;
-        tx.execute(sql::SET_USAGE, (task, usage))?;
+        let sum = of_text(&usage);
+        tx.execute(sql::SET_USAGE, (task, usage, sum))?;
     }
     if usage.held_usd == Usd::ZERO {
         tx.execute(sql::FORGET_KEY, (task, attempt))?;

@@ -15,11 +15,13 @@ use uuid::Uuid;
 
 use super::{
     Queue,
+    read::body,
     row::{Row, Stand},
     sql,
     store::StoreError,
+    submit::branch_of,
     transition::{Command, after},
-    tx::{Tx, json, refused, row, unknown_task},
+    tx::{Tx, refused, row, unknown_task},
 };
 use crate::{clock::Clock, tokens::Claim};
 
@@ -119,24 +121,23 @@ impl Queue {
                 with_body(tx, leased).map(Some)
             })
             .await?;
-        Ok(found.map(|(row, work, branch)| {
-            let leased = self.leased(&row, work, branch);
-            (row, leased)
-        }))
+        let Some((row, work)) = found else { return Ok(None) };
+        let leased = self.leased(&row, work)?;
+        Ok(Some((row, leased)))
     }
 
-    fn leased(&self, row: &Row, work: Work, branch: String) -> Leased {
+    fn leased(&self, row: &Row, work: Work) -> Result<Leased, StoreError> {
         let expires_at = match row.stand {
             Stand::Leased { start_before, .. } => start_before,
             _ => self.live.expires_at(&row.id, row.claim()).unwrap_or_default(),
         };
-        Leased {
+        Ok(Leased {
             task: Assignment {
                 id: row.id.clone(),
                 queue: row.queue.clone(),
                 work,
                 base_commit: row.base_commit.clone().unwrap_or_default(),
-                branch,
+                branch: branch_of(&row.id)?,
                 timeout_s: row.timeout.as_secs(),
             },
             lease: Lease {
@@ -146,7 +147,7 @@ impl Queue {
                 heartbeat_s: limits::HEARTBEAT.as_secs(),
                 lease_s: limits::LEASE.as_secs(),
             },
-        }
+        })
     }
 
     /// Gives a leased task back, since it cannot be started now. Nobody takes it for the time of `pause`.
@@ -259,10 +260,11 @@ pub(crate) fn worker_has_ended(worker: &WorkerId) -> Problem {
     Problem::new(Code::WrongKey, format!("worker {worker} has ended; register a new one"))
 }
 
-fn with_body(tx: &Tx<'_>, row: Row) -> Result<(Row, Work, String), StoreError> {
-    let read = |columns: &rusqlite::Row<'_>| Ok((json::<Work>(columns, 0)?, columns.get::<_, String>(1)?));
-    match tx.one(sql::LEASED_BODY, [row.n], read)? {
-        Some((work, branch)) => Ok((row, work, branch)),
-        None => Err(StoreError::Storage(format!("task {} has no body", row.id))),
+fn with_body(tx: &Tx<'_>, row: Row) -> Result<(Row, Work), StoreError> {
+    let work = tx.one(sql::BODY, [row.n], |columns| body(columns, 0))?;
+    let work: Option<Work> = work.and_then(|work| serde_json::from_str(&work).ok());
+    match work {
+        Some(work) => Ok((row, work)),
+        None => Err(StoreError::Damaged(format!("task {} has no body", row.id))),
     }
 }

@@ -8,6 +8,8 @@ mod control;
 mod finish;
 mod lease;
 mod live;
+mod mark;
+mod migrate;
 mod orders;
 mod read;
 mod reaper;
@@ -18,6 +20,7 @@ mod row;
 mod sql;
 mod store;
 mod submit;
+mod sum;
 mod transition;
 mod tx;
 mod uploads;
@@ -36,7 +39,7 @@ pub use registry::Registered;
 pub use retention::{Cursor, Kind};
 pub use row::{Approval, End, Row, Stand};
 pub(crate) use store::locked;
-pub use store::{Store, StoreError};
+pub use store::{Commit, Store, StoreError};
 pub(crate) use submit::full_commit;
 pub use submit::{Incoming, Taken};
 pub use transition::{Change, Command, RUN_MARGIN, Refusal, after, transition};
@@ -79,8 +82,9 @@ impl Queue {
         let wake = Arc::new(wake);
         let store = {
             let (live, wake) = (live.clone(), wake.clone());
-            Store::open(database, move |changes, operations| {
-                metrics.committed(changes, operations);
+            Store::open(database, move |commit| {
+                let changes = commit.changes;
+                metrics.committed(commit);
                 live.committed(changes, clock.now());
                 outputs.committed(changes);
                 wake.ring(changes);
@@ -109,6 +113,14 @@ impl Queue {
     /// The bells.
     pub(crate) const fn wake(&self) -> &Arc<Wake> {
         &self.wake
+    }
+
+    /// Looks through a large database for damage; of a small one this was done at its opening.
+    ///
+    /// # Errors
+    /// The damage, and the store's.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.store.check()
     }
 
     /// Takes no more operations, and returns when those taken are on disk.

@@ -11,8 +11,9 @@ use protocol::{
 use super::{
     Queue, sql,
     store::StoreError,
+    sum::of_text,
     transition::Command,
-    tx::{all, json},
+    tx::{all, damaged, sealed},
 };
 
 impl Queue {
@@ -68,7 +69,10 @@ impl Queue {
     /// The store's.
     pub(super) fn orders(&self, id: &TaskId, after: u64) -> Result<Vec<Order>, StoreError> {
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Order { seq: row.get::<_, i64>(0)?.cast_unsigned(), kind: json(row, 1)? })
+            let body: String = row.get(1)?;
+            sealed(row, 2, of_text(&body))?;
+            let kind = serde_json::from_str(&body).map_err(|error| damaged(1, &error.to_string()))?;
+            Ok(Order { seq: row.get::<_, i64>(0)?.cast_unsigned(), kind })
         };
         let range = (id.as_str(), after.cast_signed());
         self.store.read(|connection| all(connection, sql::ORDERS, range, read))

@@ -1,21 +1,25 @@
 //! What is committed, as the owner sees it: beside the writer, never in its way.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use protocol::{
-    Code, Event, EventBody, NewEvent, Problem, QueueName, Task, TaskId, Usd, limits,
-    task::{Base, TaskFilter, TaskPage, Work},
+    Code, Event, EventBody, NewEvent, Problem, QueueName, Task, TaskId, Usd,
+    keys::KeyUsage,
+    limits,
+    report::Report,
+    task::{Base, TaskFilter, TaskPage},
 };
 use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Queue,
     retention::Kind,
-    row::Row,
+    row::{Row, Stand},
     sql,
     store::StoreError,
-    tx::{all, damaged, json, one, parsed, row, text_value, time},
+    submit::branch_of,
+    sum::{Made, of_text},
+    tx::{EventRow, all, damaged, one, parsed, row, sealed, text_value, time},
 };
 
 /// Rows in a page that names no limit.
@@ -40,7 +44,7 @@ impl Queue {
                 return Ok(None);
             };
             let report = (n, task.attempt);
-            task.result = one(connection, sql::REPORT, report, |row| json(row, 0))?;
+            task.result = one(connection, sql::REPORT, report, read_report)?;
             let swept =
                 one(connection, sql::SWEPT, [Kind::Artifacts.as_str()], |row| time(row, 0))?.flatten();
             let kept = task.finished_at.is_none_or(|end| swept.is_none_or(|upto| end > upto));
@@ -55,9 +59,9 @@ impl Queue {
     /// # Errors
     /// The store's.
     pub fn budget(&self, id: &TaskId) -> Result<Usd, StoreError> {
-        let read = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
-        let budget = self.store.read(|connection| one(connection, sql::BUDGET, [id.as_str()], read))?;
-        Ok(budget.flatten().map_or(Usd::ZERO, |nanos| Usd::from_nanos(nanos.cast_unsigned())))
+        let made =
+            self.store.read(|connection| one(connection, sql::MADE, [id.as_str()], |row| made(row, 0)))?;
+        Ok(made.and_then(|made| made.budget).unwrap_or(Usd::ZERO))
     }
 
     /// A page of tasks, the newest first.
@@ -101,13 +105,22 @@ impl Queue {
     /// The store's.
     pub fn lifecycle(&self, task: &TaskId, n: i64, after: u64, upto: u64) -> Result<Vec<Event>, StoreError> {
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Event {
-                seq: row.get::<_, i64>(0)?.cast_unsigned(),
-                task: task.clone(),
+            let stored = EventRow {
+                n: row.get(0)?,
+                at: row.get(1)?,
                 attempt: row.get(2)?,
+                state: row.get(3)?,
+                reason: row.get(4)?,
+                task: row.get(5)?,
+            };
+            sealed(row, 6, stored.sum())?;
+            Ok(Event {
+                seq: stored.n.cast_unsigned(),
+                task: task.clone(),
+                attempt: stored.attempt,
                 event: NewEvent {
                     at: time(row, 1)?.unwrap_or_default(),
-                    body: EventBody::State { state: text_value(row, 3)?, reason: row.get(4)? },
+                    body: EventBody::State { state: text_value(row, 3)?, reason: stored.reason },
                     raw: None,
                 },
             })
@@ -130,6 +143,14 @@ impl Queue {
     }
 }
 
+fn read_report(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Report> {
+    let (body, hash): (String, [u8; 32]) = (columns.get(0)?, columns.get(1)?);
+    if <[u8; 32]>::from(Sha256::digest(body.as_bytes())) != hash {
+        return Err(damaged(0, "a report is not what was written: its hash is another"));
+    }
+    serde_json::from_str(&body).map_err(|error| damaged(0, &error.to_string()))
+}
+
 /// Every row that a query finds, for other files of this folder.
 pub(super) fn rows(
     connection: &Connection,
@@ -139,35 +160,79 @@ pub(super) fn rows(
     all(connection, query, params, row)
 }
 
+/// Reads the columns of `sql::TASK`.
 fn task(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Task)> {
-    let optional_name = |at| columns.get::<_, Option<String>>(at);
+    let (row, made) = (row(columns)?, made(columns, 22)?);
+    let work = body(columns, 33)?;
+    let finished_at = match row.stand {
+        Stand::Ended { at, .. } => Some(at),
+        _ => None,
+    };
     let task = Task {
-        id: parsed(columns, 1)?,
-        queue: parsed(columns, 2)?,
-        state: text_value(columns, 3)?,
-        reason: columns.get(4)?,
-        work: json::<Work>(columns, 5)?,
-        base: Base { requested: columns.get(6)?, commit: columns.get(7)? },
-        branch: columns.get(8)?,
-        priority: text_value(columns, 9)?,
-        attempt: columns.get(10)?,
-        max_attempts: columns.get(11)?,
-        timeout_s: Duration::from_secs(columns.get::<_, u32>(12)?.into()).as_secs(),
-        budget_usd: columns.get::<_, Option<i64>>(13)?.map(|nanos| Usd::from_nanos(nanos.cast_unsigned())),
-        principal: columns.get(14)?,
-        retry_of: optional_name(15)?.map(|_| parsed(columns, 15)).transpose()?,
-        worker: optional_name(16)?.map(|_| parsed(columns, 16)).transpose()?,
-        created_at: time(columns, 17)?.unwrap_or(Timestamp::UNIX_EPOCH),
-        since: time(columns, 21)?.unwrap_or(Timestamp::UNIX_EPOCH),
-        not_before: time(columns, 22)?,
-        unique_key: columns.get(23)?,
-        started_at: time(columns, 18)?,
-        finished_at: time(columns, 19)?,
+        branch: branch_of(&row.id).map_err(|error| damaged(1, &error.to_string()))?,
+        state: row.state(),
+        id: row.id,
+        queue: row.queue,
+        reason: row.reason,
+        work: serde_json::from_str(&work).map_err(|error| damaged(33, &error.to_string()))?,
+        base: Base { requested: made.base_requested, commit: row.base_commit },
+        priority: serde_json::from_value(made.priority.into())
+            .map_err(|error| damaged(26, &error.to_string()))?,
+        attempt: row.attempt,
+        max_attempts: row.max_attempts,
+        timeout_s: row.timeout.as_secs(),
+        budget_usd: made.budget,
+        not_before: row.not_before,
+        unique_key: made.unique_key,
+        principal: made.principal,
+        retry_of: made.retry_of,
+        worker: row.worker,
+        created_at: Timestamp::from_millisecond(made.created_at).unwrap_or(Timestamp::UNIX_EPOCH),
+        since: row.since,
+        started_at: row.started_at,
+        finished_at,
         result: None,
-        usage: optional_name(20)?
-            .map(|text| serde_json::from_str(&text).map_err(|error| damaged(20, &error.to_string())))
-            .transpose()?,
+        usage: usage(columns, 35)?,
         artifacts: Vec::new(),
     };
-    Ok((columns.get(0)?, task))
+    Ok((row.n, task))
+}
+
+/// Reads the columns of what never changes, from `at` on.
+pub(super) fn made(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Made> {
+    let made = unsealed_made(columns, at)?;
+    sealed(columns, at + 10, made.sum())?;
+    Ok(made)
+}
+
+/// The same without its checksum, for rows that have none yet.
+pub(super) fn unsealed_made(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Made> {
+    let budget: Option<i64> = columns.get(at + 6)?;
+    let retry_of: Option<String> = columns.get(at + 9)?;
+    Ok(Made {
+        id: parsed(columns, at)?,
+        submitted: columns.get(at + 1)?,
+        principal: columns.get(at + 2)?,
+        base_requested: columns.get(at + 3)?,
+        priority: columns.get(at + 4)?,
+        rank: columns.get(at + 5)?,
+        budget: budget.map(|nanos| Usd::from_nanos(nanos.cast_unsigned())),
+        created_at: columns.get(at + 7)?,
+        unique_key: columns.get(at + 8)?,
+        retry_of: retry_of.map(|_| parsed(columns, at + 9)).transpose()?,
+    })
+}
+
+/// Reads a task's work, as JSON, and its checksum.
+pub(super) fn body(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<String> {
+    let work: String = columns.get(at)?;
+    sealed(columns, at + 1, of_text(&work))?;
+    Ok(work)
+}
+
+/// Reads what a task has used, and its checksum.
+pub(super) fn usage(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<KeyUsage>> {
+    let Some(text) = columns.get::<_, Option<String>>(at)? else { return Ok(None) };
+    sealed(columns, at + 1, of_text(&text))?;
+    serde_json::from_str(&text).map(Some).map_err(|error| damaged(at, &error.to_string()))
 }

@@ -1,16 +1,17 @@
 //! Trying a task again that has ended: a new task that does the same from the same base.
 
 use jiff::Timestamp;
-use protocol::{Code, Problem, TaskId, Usd};
+use protocol::{Code, Problem, TaskId};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Queue,
+    read::{body, made},
     row::{Approval, Row},
     sql,
     store::StoreError,
-    submit::{Fresh, insert, is_known},
-    tx::text_value,
+    submit::{insert, is_known},
+    sum::Made,
 };
 
 impl Queue {
@@ -32,30 +33,22 @@ impl Queue {
                         format!("task {of} is {}; it can be tried again when it has ended", old.state());
                     return Err(Problem::new(Code::WrongState, why).with_state(old.state()).into());
                 }
-                let read = |row: &rusqlite::Row<'_>| {
-                    Ok((
-                        row.get::<_, String>(0)?,
-                        row.get::<_, Option<String>>(1)?,
-                        text_value(row, 2)?,
-                        row.get::<_, Option<i64>>(3)?,
-                        row.get::<_, Option<String>>(4)?,
-                    ))
+                let made = tx.one(sql::MADE, [of.as_str()], |row| made(row, 0))?;
+                let work = tx.one(sql::BODY, [old.n], |row| body(row, 0))?;
+                let (Some(made), Some(work)) = (made, work) else {
+                    return Err(StoreError::Damaged(format!("task {of} has no body")));
                 };
-                let body = tx.one(sql::TO_REPEAT, [old.n], read)?;
-                let (work, base, priority, budget, unique_key) =
-                    body.ok_or_else(|| StoreError::Storage(format!("task {of} has no body")))?;
-                let fresh = Fresh {
-                    id: &id,
-                    digest: &digest,
-                    work,
-                    base_requested: base.as_deref(),
-                    priority,
-                    budget: budget.map(|nanos| Usd::from_nanos(nanos.cast_unsigned())),
-                    unique_key: unique_key.as_deref(),
-                    retry_of: Some(&of),
-                    row: as_new(&old, &id, now),
+                // Its rank follows from its acceptance, moved by its priority.
+                let (created_at, head_start) = (now.as_millisecond(), made.created_at - made.rank);
+                let made = Made {
+                    id: id.clone(),
+                    submitted: digest,
+                    rank: created_at - head_start,
+                    created_at,
+                    retry_of: Some(of.clone()),
+                    ..made
                 };
-                insert(tx, fresh, now)
+                insert(tx, as_new(&old, &id, now), &made, work, now)
             })
             .await
     }

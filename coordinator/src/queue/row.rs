@@ -168,3 +168,15 @@ impl Row {
         Claim { attempt: self.attempt, serial: self.serial }
     }
 }
+
+impl Approval {
+    /// The word in the store.
+    #[must_use]
+    pub const fn as_column(self) -> Option<&'static str> {
+        match self {
+            Self::NotAsked => None,
+            Self::Awaited => Some("awaited"),
+            Self::Given => Some("given"),
+        }
+    }
+}

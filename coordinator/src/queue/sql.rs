@@ -15,14 +15,25 @@ pub(super) const SAVEPOINT: &str = "SAVEPOINT operation";
 pub(super) const RELEASE: &str = "RELEASE operation";
 pub(super) const UNDO: &str = "ROLLBACK TO operation; RELEASE operation";
 
+/// The columns of a row, 22 of them.
+macro_rules! row_columns {
+    () => {
+        "n, id, queue, agent, max_attempts, timeout_s, attempt, serial, state, reason, worker, base_commit, \
+         started_at, request, due, cancelling, finished_at, since, not_before, approval, orders, tasks.sum"
+    };
+}
+
+/// The columns of what never changes, 11 of them.
+macro_rules! made_columns {
+    () => {
+        "id, submitted, principal, base_requested, priority, rank, budget, created_at, unique_key, retry_of, \
+         made_sum"
+    };
+}
+
 macro_rules! row {
     ($rest:literal) => {
-        concat!(
-            "SELECT n, id, queue, agent, max_attempts, timeout_s, attempt, serial, state, reason, worker, \
-             base_commit, started_at, request, due, cancelling, finished_at, since, not_before, approval, orders \
-             FROM tasks ",
-            $rest
-        )
+        concat!("SELECT ", row_columns!(), " FROM tasks ", $rest)
     };
 }
 
@@ -43,28 +54,28 @@ pub(super) const HELD_QUEUES: &str =
 /// Guarded: repeats the state, the attempt and the serial that the rules were asked about.
 pub(super) const STEP: &str = "UPDATE tasks SET state = ?1, reason = ?2, attempt = ?3, serial = ?4, \
     worker = ?5, base_commit = ?6, started_at = ?7, request = ?8, due = ?9, cancelling = ?10, finished_at = ?11, \
-    since = ?12, approval = ?13, orders = ?14 \
-    WHERE n = ?15 AND state = ?16 AND attempt = ?17 AND serial = ?18 AND orders = ?19";
-pub(super) const EVENT: &str = "INSERT INTO events (task, n, at, attempt, state, reason) \
-    SELECT ?1, COALESCE(MAX(n), 0) + 1, ?2, ?3, ?4, ?5 FROM events WHERE task = ?1 RETURNING n";
-pub(super) const EVENTS: &str = "SELECT n, at, attempt, state, reason FROM events \
+    since = ?12, approval = ?13, orders = ?14, sum = ?15 \
+    WHERE n = ?16 AND state = ?17 AND attempt = ?18 AND serial = ?19 AND orders = ?20";
+pub(super) const EVENT: &str =
+    "INSERT INTO events (task, n, at, attempt, state, reason, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(super) const EVENTS: &str = "SELECT n, at, attempt, state, reason, task, sum FROM events \
     WHERE task = ?1 AND n > ?2 AND n <= ?3 ORDER BY n";
 pub(super) const EVENT_COUNT: &str = "SELECT COALESCE(MAX(n), 0) FROM events WHERE task = ?1";
 
-pub(super) const SUBMITTED: &str = "SELECT submitted, state FROM tasks WHERE id = ?1";
+pub(super) const MADE: &str = concat!("SELECT ", made_columns!(), " FROM tasks WHERE id = ?1");
 pub(super) const INSERT_TASK: &str = "INSERT INTO tasks (id, queue, submitted, principal, agent, \
-    base_requested, base_commit, branch, priority, rank, max_attempts, timeout_s, budget, created_at, state, \
-    reason, due, not_before, unique_key, approval, retry_of, since, attempt, serial, cancelling) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?14, \
-    0, 0, 0)";
+    base_requested, base_commit, priority, rank, max_attempts, timeout_s, budget, created_at, state, \
+    reason, due, not_before, unique_key, approval, retry_of, since, sum, made_sum, attempt, serial, cancelling) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?13, ?21, \
+    ?22, 0, 0, 0)";
+pub(super) const SEAL_ROW: &str = "UPDATE tasks SET sum = ?2 WHERE n = ?1";
+pub(super) const SEAL_MADE: &str = "UPDATE tasks SET made_sum = ?2, usage_sum = ?3 WHERE n = ?1";
 pub(super) const KEY_HOLDER: &str =
     "SELECT id FROM tasks WHERE queue = ?1 AND unique_key = ?2 AND finished_at IS NULL";
-pub(super) const TO_REPEAT: &str = "SELECT work, base_requested, priority, budget, unique_key FROM tasks \
-    JOIN bodies ON bodies.task = tasks.n WHERE n = ?1";
-
 pub(super) const KEEP_ORDER: &str =
-    "INSERT INTO orders (task, seq, at, message, body) VALUES (?1, ?2, ?3, ?4, ?5)";
-pub(super) const ORDERS: &str = "SELECT seq, body FROM orders JOIN tasks ON tasks.n = orders.task WHERE id = ?1 AND seq > ?2 ORDER BY seq";
+    "INSERT INTO orders (task, seq, at, message, body, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub(super) const ORDERS: &str = "SELECT seq, body, orders.sum FROM orders JOIN tasks ON tasks.n = orders.task \
+    WHERE id = ?1 AND seq > ?2 ORDER BY seq";
 pub(super) const ORDER_OF_MESSAGE: &str = "SELECT seq FROM orders WHERE task = ?1 AND message = ?2";
 
 /// No row: there is no such queue.
@@ -84,17 +95,31 @@ pub(super) const DEPTHS: &str = "SELECT queue, state, COUNT(*) FROM tasks WHERE 
     UNION ALL SELECT queue, state, COUNT(*) FROM tasks WHERE state = 'scheduled' GROUP BY queue \
     UNION ALL SELECT queue, state, COUNT(*) FROM tasks WHERE state IN ('leased', 'running') \
     GROUP BY queue, state";
-pub(super) const INSERT_BODY: &str = "INSERT INTO bodies (task, work) VALUES (?1, ?2)";
-pub(super) const LEASED_BODY: &str =
-    "SELECT work, branch FROM tasks JOIN bodies ON bodies.task = tasks.n WHERE n = ?1";
-pub(super) const BUDGET: &str = "SELECT budget FROM tasks WHERE id = ?1";
+pub(super) const INSERT_BODY: &str = "INSERT INTO bodies (task, work, sum) VALUES (?1, ?2, ?3)";
+pub(super) const BODY: &str = "SELECT work, sum FROM bodies WHERE task = ?1";
 
+pub(super) const COMMIT_MARK: &str = "UPDATE mark SET commits = commits + 1 RETURNING commits";
+pub(super) const MARK: &str = "SELECT commits FROM mark";
+/// Damage of the file's structure and of its indexes; the content of rows has its own checksums.
+pub(super) const CHECK: &str = "PRAGMA integrity_check(1)";
+
+pub(super) const ALL_ROWS: &str = row!("WHERE n > ?1 ORDER BY n LIMIT 1000");
+pub(super) const ALL_EVENTS: &str = "SELECT task, n, at, attempt, state, reason FROM events";
+pub(super) const SEAL_EVENT: &str = "UPDATE events SET sum = ?3 WHERE task = ?1 AND n = ?2";
+pub(super) const ALL_BODIES: &str = "SELECT task, work FROM bodies";
+pub(super) const SEAL_BODY: &str = "UPDATE bodies SET sum = ?2 WHERE task = ?1";
+pub(super) const ALL_ORDERS: &str = "SELECT task, seq, body FROM orders";
+pub(super) const SEAL_ORDER: &str = "UPDATE orders SET sum = ?3 WHERE task = ?1 AND seq = ?2";
+
+/// The columns of the row, of what never changes, of the body, and of the usage.
 macro_rules! task {
     ($rest:literal) => {
         concat!(
-            "SELECT n, id, queue, state, reason, work, base_requested, base_commit, branch, priority, attempt, \
-             max_attempts, timeout_s, budget, principal, retry_of, worker, created_at, started_at, finished_at, \
-             usage, since, not_before, unique_key FROM tasks JOIN bodies ON bodies.task = tasks.n ",
+            "SELECT ",
+            row_columns!(),
+            ", ",
+            made_columns!(),
+            ", work, bodies.sum, usage, usage_sum FROM tasks JOIN bodies ON bodies.task = tasks.n ",
             $rest
         )
     };
@@ -107,7 +132,7 @@ pub(super) const PAGE: &str = task!("WHERE n < ?1");
 pub(super) const PAGE_QUEUE: &str = " AND queue = ?2";
 pub(super) const PAGE_END: &str = " ORDER BY n DESC LIMIT ?3";
 
-pub(super) const REPORT: &str = "SELECT body FROM reports WHERE task = ?1 AND attempt = ?2 \
+pub(super) const REPORT: &str = "SELECT body, hash FROM reports WHERE task = ?1 AND attempt = ?2 \
     AND answer IS NOT NULL ORDER BY n DESC LIMIT 1";
 pub(super) const ANSWERED: &str =
     "SELECT answer FROM reports WHERE task = ?1 AND attempt = ?2 AND serial = ?3 AND hash = ?4";
@@ -166,8 +191,8 @@ pub(super) const KEYS_OF_ENDED: &str = "SELECT tasks.id, keys.attempt FROM keys 
     JOIN tasks ON tasks.n = keys.task WHERE NOT (tasks.state = 'running' AND tasks.attempt = keys.attempt) \
     LIMIT 1000";
 pub(super) const FORGET_KEY: &str = "DELETE FROM keys WHERE task = ?1 AND attempt = ?2";
-pub(super) const USAGE: &str = "SELECT usage FROM tasks WHERE n = ?1";
-pub(super) const SET_USAGE: &str = "UPDATE tasks SET usage = ?2 WHERE n = ?1";
+pub(super) const USAGE: &str = "SELECT usage, usage_sum FROM tasks WHERE n = ?1";
+pub(super) const SET_USAGE: &str = "UPDATE tasks SET usage = ?2, usage_sum = ?3 WHERE n = ?1";
 
 pub(super) const REPO: &str = "SELECT name, source, shown, created_at FROM repos WHERE name = ?1";
 pub(super) const REPOS: &str = "SELECT name, source, shown, created_at FROM repos ORDER BY name";

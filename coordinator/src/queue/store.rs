@@ -7,20 +7,24 @@ use std::{
 };
 
 use protocol::{Code, Problem};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::crash_point::crash_point;
-
 use super::{
+    mark::Mark,
+    migrate::migrate,
     sql,
     tx::{Committed, Tx},
 };
+use crate::crash_point::crash_point;
 
 /// Operations that may wait for the writer; more wait outside.
 const WAITING: usize = 4_096;
 /// Operations in one transaction at most.
 const GROUP: usize = 1_024;
+/// Bytes of a database that is looked through for damage before it is used. A larger one is looked through beside
+/// the work: half a second for each such size would make a start slow.
+const CHECKED_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Idle connections that are kept for reading.
 const IDLE_READERS: usize = 8;
 
@@ -97,8 +101,19 @@ enum Verdict {
     Broken(StoreError),
 }
 
-/// Who is told of what was committed, and by how many operations.
-type Told<'a> = &'a dyn Fn(&[Committed], usize);
+/// A transaction that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Commit<'a> {
+    /// What it changed.
+    pub changes: &'a [Committed],
+    /// Of how many operations it was made.
+    pub operations: usize,
+    /// Whether it wrote something, and so flushed it. Many lease requests only look.
+    pub flushed: bool,
+}
+
+/// Who is told of it.
+type Told<'a> = &'a dyn Fn(Commit<'_>);
 
 /// The open database.
 pub struct Store {
@@ -114,18 +129,19 @@ impl Store {
     ///
     /// # Errors
     /// Where the file is no database of ours, is newer than this program, or cannot be written.
-    pub fn open(
-        path: &Path,
-        committed: impl Fn(&[Committed], usize) + Send + 'static,
-    ) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, committed: impl Fn(Commit<'_>) + Send + 'static) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.set_prepared_statement_cache_capacity(128);
         connection.execute_batch(sql::WRITER)?;
         migrate(&mut connection)?;
+        if path.metadata().is_ok_and(|file| file.len() <= CHECKED_AT_ONCE) {
+            check(&connection)?;
+        }
+        let mark = Mark::open(path, &connection)?;
         let (jobs, queue) = mpsc::channel(WAITING);
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(connection, queue, &committed))
+            .spawn(move || Writer { connection, mark, committed: &committed }.write_all(queue))
             .map_err(|error| StoreError::Storage(error.to_string()))?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
@@ -184,6 +200,17 @@ impl Store {
         result
     }
 
+    /// Looks through the whole database for damage, beside the writer. Of a small one this was done at its opening.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], and the store's.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.path.metadata().is_ok_and(|file| file.len() <= CHECKED_AT_ONCE) {
+            return Ok(());
+        }
+        check(&self.reader()?)
+    }
+
     fn reader(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
@@ -218,74 +245,97 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let at: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let at = usize::try_from(at).unwrap_or(usize::MAX);
-    if at > sql::MIGRATIONS.len() {
-        return Err(StoreError::Storage(format!(
-            "it has schema {at}, and this program knows {}: use the newer program that wrote it",
-            sql::MIGRATIONS.len()
-        )));
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let said: String = connection.query_row(sql::CHECK, [], |row| row.get(0))?;
+    if said == "ok" {
+        return Ok(());
     }
-    for (number, migration) in sql::MIGRATIONS.iter().enumerate().skip(at) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", i64::try_from(number + 1).unwrap_or(i64::MAX))?;
-        transaction.commit()?;
-    }
-    Ok(())
+    Err(StoreError::Damaged(format!(
+        "{said}. Restore it from a copy, or save what can be saved with `sqlite3 FILE .recover`"
+    )))
 }
 
-/// The writer's thread: all that waits goes into one transaction; the answers go out after its commit.
-fn write_all(connection: Connection, mut queue: mpsc::Receiver<Job>, committed: Told<'_>) {
-    let mut group = Vec::new();
-    while let Some(first) = queue.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP {
-            match queue.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
+/// The writer's thread.
+struct Writer<'a> {
+    connection: Connection,
+    mark: Mark,
+    committed: Told<'a>,
+}
+
+impl Writer<'_> {
+    /// All that waits goes into one transaction; the answers go out after its commit.
+    fn write_all(self, mut queue: mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            group.push(first);
+            while group.len() < GROUP {
+                match queue.try_recv() {
+                    Ok(job) => group.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.write_group(&mut group);
+        }
+        if let Err(error) = self.connection.close() {
+            tracing::warn!(error = %error.1, "the database did not close cleanly");
+        }
+    }
+
+    fn write_group(&self, group: &mut Vec<Job>) {
+        let mut finishes = Vec::with_capacity(group.len());
+        let mut changes = Vec::new();
+        let outcome = self.write(group, &mut changes, &mut finishes);
+        match &outcome {
+            Ok(commits) => {
+                crash_point("store.committed");
+                if let Some(Err(error)) = commits.map(|commits| self.mark.set(commits)) {
+                    tracing::error!(%error, "the mark beside the database cannot be written");
+                }
+                let (operations, flushed) = (finishes.len(), commits.is_some());
+                (self.committed)(Commit { changes: &changes, operations, flushed });
+            }
+            Err(error) => {
+                tracing::error!(%error, "a transaction was not committed");
+                // Some errors have rolled it back already.
+                if !self.connection.is_autocommit()
+                    && let Err(again) = execute(&self.connection, "ROLLBACK")
+                {
+                    tracing::error!(error = %again, "and not rolled back");
+                }
             }
         }
-        write_group(&connection, &mut group, committed);
+        // Jobs that were not run are dropped here, and with them their replies.
+        group.clear();
+        for finish in finishes {
+            finish(outcome.as_ref().err());
+        }
+        crash_point("store.answered");
     }
-    if let Err(error) = connection.close() {
-        tracing::warn!(error = %error.1, "the database did not close cleanly");
-    }
-}
 
-fn write_group(connection: &Connection, group: &mut Vec<Job>, committed: Told<'_>) {
-    let mut finishes = Vec::with_capacity(group.len());
-    let mut changes = Vec::new();
-    let outcome = begin(connection).and_then(|()| {
+    /// The count of commits, where something was written.
+    fn write(
+        &self,
+        group: &mut Vec<Job>,
+        changes: &mut Vec<Committed>,
+        finishes: &mut Vec<Finish>,
+    ) -> Result<Option<u64>, StoreError> {
+        let connection = &self.connection;
+        execute(connection, "BEGIN IMMEDIATE")?;
+        let before = connection.total_changes();
         for job in group.drain(..) {
-            run(connection, job, &mut changes, &mut finishes)?;
+            run(connection, job, changes, finishes)?;
         }
+        // What only looked needs no flush.
+        let commits = if connection.total_changes() == before {
+            None
+        } else {
+            let mut mark = connection.prepare_cached(sql::COMMIT_MARK)?;
+            Some(mark.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+        };
         crash_point("store.written");
-        execute(connection, "COMMIT")
-    });
-    if let Err(error) = &outcome {
-        tracing::error!(%error, "a transaction was not committed");
-        // Some errors have rolled it back already.
-        if !connection.is_autocommit()
-            && let Err(again) = execute(connection, "ROLLBACK")
-        {
-            tracing::error!(error = %again, "and not rolled back");
-        }
-    } else {
-        crash_point("store.committed");
-        committed(&changes, finishes.len());
+        execute(connection, "COMMIT")?;
+        Ok(commits)
     }
-    // Jobs that were not run are dropped here, and with them their replies.
-    group.clear();
-    for finish in finishes {
-        finish(outcome.as_ref().err());
-    }
-    crash_point("store.answered");
-}
-
-fn begin(connection: &Connection) -> Result<(), StoreError> {
-    execute(connection, "BEGIN IMMEDIATE")
 }
 
 fn execute(connection: &Connection, statement: &str) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use protocol::{
-    Code, Problem, QueueName, TaskId, TaskState, Usd,
+    Code, Problem, QueueName, TaskId, Usd,
     queue::QueueMode,
     submit::Submission,
     task::{Priority, Work},
@@ -13,11 +13,16 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Queue,
     control::settings,
+    read::made,
     row::{Approval, Row, Stand},
     sql,
     store::StoreError,
-    tx::{Columns, Tx, parsed, text_value},
+    sum::{Made, of_text},
+    tx::{Columns, Tx, parsed},
 };
+
+/// Who makes tasks, so far.
+const OWNER: &str = "owner";
 
 /// How much earlier, or later, than its acceptance a task stands in its queue, in milliseconds. So an older task
 /// of a lower priority comes before a newer one of a higher: none starves.
@@ -92,36 +97,39 @@ fn take_in(
         None => None,
     };
     let agent = matches!(work, Work::Agent { .. });
-    let fresh = Fresh {
-        id: &task.id,
-        digest: &task.digest,
-        work: serde_json::to_string(work).map_err(|error| StoreError::Storage(error.to_string()))?,
-        base_requested: base.as_deref(),
-        priority: *priority,
+    let made = Made {
+        id: task.id.clone(),
+        submitted: task.digest,
+        principal: OWNER.to_owned(),
+        base_requested: base.clone(),
+        priority: word(*priority)?,
+        rank: now.as_millisecond() - head_start(*priority),
         budget: agent.then(|| task.submission.budget.unwrap_or(default_budget)),
-        unique_key: task.submission.unique_key.as_deref(),
+        created_at: now.as_millisecond(),
+        unique_key: task.submission.unique_key.clone(),
         retry_of: None,
-        row: Row {
-            n: 0,
-            id: task.id.clone(),
-            queue: queue.clone(),
-            agent,
-            max_attempts: *max_attempts,
-            timeout: *timeout,
-            attempt: 0,
-            serial: 0,
-            stand: Stand::Held,
-            reason: None,
-            worker: None,
-            base_commit: commit,
-            started_at: None,
-            since: now,
-            not_before: task.submission.not_before,
-            approval: if task.submission.approval { Approval::Awaited } else { Approval::NotAsked },
-            orders: 0,
-        },
     };
-    insert(tx, fresh, now).map(|()| Taken::New)
+    let row = Row {
+        n: 0,
+        id: task.id.clone(),
+        queue: queue.clone(),
+        agent,
+        max_attempts: *max_attempts,
+        timeout: *timeout,
+        attempt: 0,
+        serial: 0,
+        stand: Stand::Held,
+        reason: None,
+        worker: None,
+        base_commit: commit,
+        started_at: None,
+        since: now,
+        not_before: task.submission.not_before,
+        approval: if task.submission.approval { Approval::Awaited } else { Approval::NotAsked },
+        orders: 0,
+    };
+    let work = serde_json::to_string(work).map_err(|error| StoreError::Storage(error.to_string()))?;
+    insert(tx, row, &made, work, now).map(|()| Taken::New)
 }
 
 /// Whether there is this very task already.
@@ -129,37 +137,26 @@ fn take_in(
 /// # Errors
 /// `task_id_taken` by a task with another body.
 pub(super) fn is_known(tx: &Tx<'_>, id: &TaskId, digest: &[u8; 32]) -> Result<bool, StoreError> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, text_value::<TaskState>(row, 1)?));
-    match tx.one(sql::SUBMITTED, [id.as_str()], read)? {
-        None => Ok(false),
-        Some((known, _)) if known == *digest => Ok(true),
-        Some((_, state)) => {
-            let why = format!("there is a task {id} with another body; choose another id");
-            Err(Problem::new(Code::TaskIdTaken, why).with_state(state).into())
-        }
+    let Some(known) = tx.one(sql::MADE, [id.as_str()], |row| made(row, 0))? else { return Ok(false) };
+    if known.submitted == *digest {
+        return Ok(true);
     }
+    let why = format!("there is a task {id} with another body; choose another id");
+    Err(Problem::new(Code::TaskIdTaken, why).with_state(tx.row(id)?.state()).into())
 }
 
-/// A task that is about to be there. Where `row` stands is found by the rules.
-pub(super) struct Fresh<'a> {
-    pub(super) id: &'a TaskId,
-    pub(super) digest: &'a [u8; 32],
-    /// [`Work`] as JSON.
-    pub(super) work: String,
-    pub(super) base_requested: Option<&'a str>,
-    pub(super) priority: Priority,
-    pub(super) budget: Option<Usd>,
-    pub(super) unique_key: Option<&'a str>,
-    pub(super) retry_of: Option<&'a TaskId>,
-    pub(super) row: Row,
-}
-
-/// Writes a new task and its first event.
+/// Writes a new task and its first event. Where it stands is found by the rules; `work` is JSON.
 ///
 /// # Errors
 /// `unknown_repository`, `queue_draining`, `unique_key_taken`, and the store's.
-pub(super) fn insert(tx: &mut Tx<'_>, fresh: Fresh<'_>, now: Timestamp) -> Result<(), StoreError> {
-    let mut row = fresh.row;
+pub(super) fn insert(
+    tx: &mut Tx<'_>,
+    mut row: Row,
+    made: &Made,
+    work: String,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    branch_of(&row.id)?;
     let queue = &row.queue;
     let control = settings(tx, queue)?.ok_or_else(|| unknown_repository(queue))?;
     if control.mode == QueueMode::Draining {
@@ -167,7 +164,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, fresh: Fresh<'_>, now: Timestamp) -> Resul
             format!("queue {queue} takes no new tasks in; `code-workers resume {queue}` opens it again");
         return Err(Problem::new(Code::QueueDraining, why).into());
     }
-    if let Some(key) = fresh.unique_key
+    if let Some(key) = &made.unique_key
         && let Some(holder) =
             tx.one(sql::KEY_HOLDER, (queue.as_str(), key), |row| parsed::<TaskId>(row, 0))?
     {
@@ -175,36 +172,36 @@ pub(super) fn insert(tx: &mut Tx<'_>, fresh: Fresh<'_>, now: Timestamp) -> Resul
         return Err(Problem::new(Code::UniqueKeyTaken, why).with_task(holder).into());
     }
     (row.stand, row.reason) = row.unleased(now);
-    let columns = Columns::of(&row.stand);
-    let milliseconds = Timestamp::as_millisecond;
     tx.execute(
         sql::INSERT_TASK,
         params![
-            fresh.id.as_str(),
+            row.id.as_str(),
             queue.as_str(),
-            fresh.digest.as_slice(),
-            "owner",
+            made.submitted.as_slice(),
+            made.principal,
             row.agent,
-            fresh.base_requested,
+            made.base_requested,
             row.base_commit,
-            branch_of(fresh.id)?,
-            word(fresh.priority)?,
-            milliseconds(now) - head_start(fresh.priority),
+            made.priority,
+            made.rank,
             row.max_attempts,
             row.timeout.as_secs().cast_signed(),
-            fresh.budget.map(|sum| sum.nanos().cast_signed()),
-            milliseconds(now),
+            made.budget.map(|sum| sum.nanos().cast_signed()),
+            made.created_at,
             row.state().as_str(),
             row.reason,
-            columns.due.map(milliseconds),
-            row.not_before.map(milliseconds),
-            fresh.unique_key,
+            Columns::of(&row.stand).due.map(Timestamp::as_millisecond),
+            row.not_before.map(Timestamp::as_millisecond),
+            made.unique_key,
             row.approval.as_column(),
-            fresh.retry_of.map(TaskId::as_str),
+            made.retry_of.as_ref().map(TaskId::as_str),
+            row.sum(),
+            made.sum(),
         ],
     )?;
     row.n = tx.inserted();
-    tx.execute(sql::INSERT_BODY, (row.n, fresh.work))?;
+    let sum = of_text(&work);
+    tx.execute(sql::INSERT_BODY, (row.n, work, sum))?;
     tx.begin(row, now)
 }
 
@@ -214,7 +211,8 @@ pub(crate) fn full_commit(text: &str) -> Option<String> {
     lower.parse::<repository::CommitId>().is_ok().then_some(lower)
 }
 
-fn branch_of(task: &TaskId) -> Result<String, StoreError> {
+/// The branch that a task's result comes back on.
+pub(super) fn branch_of(task: &TaskId) -> Result<String, StoreError> {
     let id = task.as_str().parse().map_err(|error: repository::InvalidName| {
         StoreError::from(Problem::new(Code::Invalid, format!("id: {error}")))
     })?;

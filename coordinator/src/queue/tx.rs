@@ -12,6 +12,7 @@ use super::{
     row::{Approval, End, Row, Stand},
     sql,
     store::StoreError,
+    sum::of_text,
     transition::{Change, Command, Refusal, transition},
 };
 
@@ -125,6 +126,7 @@ impl<'a> Tx<'a> {
                 to.since.as_millisecond(),
                 to.approval.as_column(),
                 to.orders.cast_signed(),
+                to.sum(),
                 from.n,
                 from.state().as_str(),
                 from.attempt,
@@ -146,15 +148,25 @@ impl<'a> Tx<'a> {
         };
         let body = serde_json::to_string(&order).map_err(|error| StoreError::Storage(error.to_string()))?;
         let message = message.map(|id| id.to_string());
-        let row = (task.n, task.orders.cast_signed(), now.as_millisecond(), message, body);
+        let sum = of_text(&body);
+        let row = (task.n, task.orders.cast_signed(), now.as_millisecond(), message, body, sum);
         self.execute(sql::KEEP_ORDER, row).map(|_| ())
     }
 
     fn event(&self, task: &Row, now: Timestamp) -> Result<u64, StoreError> {
-        let params =
-            (task.n, now.as_millisecond(), task.attempt, task.state().as_str(), task.reason.as_deref());
-        let n = self.one(sql::EVENT, params, |row| row.get::<_, i64>(0))?;
-        Ok(n.unwrap_or_default().cast_unsigned())
+        let n = self.event_count(task.n)? + 1;
+        let event = EventRow {
+            task: task.n,
+            n: n.cast_signed(),
+            at: now.as_millisecond(),
+            attempt: task.attempt,
+            state: task.state().as_str().to_owned(),
+            reason: task.reason.clone(),
+        };
+        let sum = event.sum();
+        let EventRow { task, n: place, at, attempt, state, reason } = event;
+        self.execute(sql::EVENT, (task, place, at, attempt, state, reason, sum))?;
+        Ok(n)
     }
 
     fn event_count(&self, task: i64) -> Result<u64, StoreError> {
@@ -252,8 +264,33 @@ impl Columns {
     }
 }
 
+/// A lifecycle event, as it is written.
+pub(super) struct EventRow {
+    pub(super) task: i64,
+    pub(super) n: i64,
+    pub(super) at: i64,
+    pub(super) attempt: u32,
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+}
+
 /// Reads the columns of `sql::ROW`.
 pub(super) fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let row = unsealed_row(columns)?;
+    sealed(columns, 21, row.sum())?;
+    Ok(row)
+}
+
+/// Holds what was read against the checksum in a column.
+pub(super) fn sealed(columns: &rusqlite::Row<'_>, at: usize, sum: i64) -> rusqlite::Result<()> {
+    if columns.get::<_, i64>(at)? == sum {
+        return Ok(());
+    }
+    Err(damaged(at, "what is stored is not what was written: its checksum is another"))
+}
+
+/// The same without its checksum, for rows that have none yet.
+pub(super) fn unsealed_row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let state: TaskState = text_value(columns, 8)?;
     let of_state = Columns {
         request: columns.get(13)?,
@@ -282,17 +319,6 @@ pub(super) fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-impl Approval {
-    /// The word in the column.
-    pub(super) const fn as_column(self) -> Option<&'static str> {
-        match self {
-            Self::NotAsked => None,
-            Self::Awaited => Some("awaited"),
-            Self::Given => Some("given"),
-        }
-    }
-}
-
 fn approval(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Approval> {
     match columns.get_ref(at)?.as_str_or_null()? {
         None => Ok(Approval::NotAsked),
@@ -315,11 +341,6 @@ pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 pub(super) fn text_value<T: DeserializeOwned>(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
     let text: String = columns.get(at)?;
     serde_json::from_value(text.into()).map_err(|error| damaged(at, &error.to_string()))
-}
-
-/// JSON in a column.
-pub(super) fn json<T: DeserializeOwned>(columns: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(columns.get_ref(at)?.as_str()?).map_err(|error| damaged(at, &error.to_string()))
 }
 
 /// A time in a column.

@@ -9,7 +9,7 @@ use super::{
     store::StoreError,
     tx::{all, one, parsed, unknown_task},
 };
-use crate::tokens::Claim;
+use crate::{crash_point::crash_point, tokens::Claim};
 
 impl Queue {
     /// How many bytes the task's latest attempt may upload under this name.
@@ -49,7 +49,9 @@ impl Queue {
                 let size = artifact.size.cast_signed();
                 let row = (task.n, task.attempt, &artifact.name, size, &artifact.sha256);
                 tx.execute(sql::KEEP_UPLOAD, row)?;
-                settle().map_err(Into::into)
+                settle()?;
+                crash_point("artifact.settled");
+                Ok(())
             })
             .await
     }

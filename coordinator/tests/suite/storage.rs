@@ -12,7 +12,7 @@ async fn concurrent_operations_are_all_done_in_few_commits() {
     let commits = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = commits.clone();
     let store = std::sync::Arc::new(
-        Store::open(&path, move |_, _| {
+        Store::open(&path, move |_| {
             counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         })
         .unwrap(),
@@ -87,7 +87,7 @@ async fn a_newer_database_and_a_foreign_file_are_not_touched() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("x.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let Err(StoreError::Storage(why)) = Store::open(&path, |_, _| ()) else { panic!("it was opened") };
+    let Err(StoreError::Storage(why)) = Store::open(&path, |_| ()) else { panic!("it was opened") };
     assert!(why.contains("schema 99"), "{why}");
     let foreign = base.path().join("y.db");
     std::fs::write(
@@ -95,7 +95,7 @@ async fn a_newer_database_and_a_foreign_file_are_not_touched() {
         "this is a letter, not a database, and it is long enough to be read as one".repeat(9),
     )
     .unwrap();
-    assert!(Store::open(&foreign, |_, _| ()).is_err());
+    assert!(Store::open(&foreign, |_| ()).is_err());
 }
 
 #[tokio::test]
