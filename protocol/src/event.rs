@@ -84,7 +84,8 @@ pub enum EventBody {
     },
     /// The agent was told this by its owner.
     Message {
-        /// The message's place among the task's orders.
+        /// The message's place among the task's orders; `order` on the wire, where `seq` is the event's.
+        #[serde(rename = "order")]
         seq: u64,
         /// What.
         text: String,
@@ -126,4 +127,20 @@ pub struct NewEvents {
 pub struct EventsStored {
     /// The count.
     pub stored: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, EventBody, NewEvent};
+
+    #[test]
+    fn a_message_has_its_own_number_and_its_place_in_the_stream() {
+        let body = EventBody::Message { seq: 1, text: "x".to_owned() };
+        let event = NewEvent { at: jiff::Timestamp::UNIX_EPOCH, body, raw: None };
+        let event = Event { seq: 7, task: "t".parse().unwrap(), attempt: 1, event };
+        // As the coordinator writes it.
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!((&json["seq"], &json["order"]), (&7.into(), &1.into()));
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
 }

@@ -249,7 +249,7 @@ pub struct Message {
 }
 
 /// The answer: its place among the task's orders. The agent has got it when the task's stream has an event
-/// `message` with this number.
+/// `message` with this number as its `order`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageAccepted {
     /// From 1.
