@@ -1,4 +1,4 @@
-//! Delivers the report that a dead sandbox left in its outbox: artifacts first, then the result that names them.
+//! Delivers what a dead sandbox left in its outbox: events, then artifacts, then the result that names them.
 
 use std::path::Path;
 
@@ -8,10 +8,11 @@ use protocol::inside::{HeldReport, Outbox};
 use protocol::limits::{ARTIFACT_BYTES, TASK_ARTIFACTS};
 use protocol::task::Artifact;
 
+use crate::events;
 use crate::outbox::{self, OpenArtifact};
 
 /// Delivers what is there, with the worker's own token through the workers' door. A report that was accepted or
-/// refused for good is marked and not sent again.
+/// refused for good is marked and not sent again. Where there is no report, events are delivered all the same.
 ///
 /// # Errors
 /// When it may do better later.
@@ -19,16 +20,16 @@ pub(crate) async fn deliver(outbox: &Outbox, door: &Path, token: &Secret) -> Res
     if outbox::is_delivered(outbox) {
         return Ok(());
     }
-    let held = match outbox::report(outbox) {
-        Ok(Some(held)) => held,
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            tracing::warn!(%error, "the outbox holds no report that can be read");
-            return Ok(());
-        }
-    };
-    let worker = WorkerClient::new(Endpoint::Unix(door.to_owned()), token.clone())?;
-    match send(&worker.with_lease(held.lease.clone()), outbox, held).await {
+    let held = outbox::report(outbox).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the outbox holds no report that can be read");
+        None
+    });
+    let lease = held.as_ref().map(|held| held.lease.clone());
+    let Some(lease) = lease.or_else(|| Some(outbox::lease(outbox)?.lease)) else { return Ok(()) };
+    let client = WorkerClient::new(Endpoint::Unix(door.to_owned()), token.clone())?.with_lease(lease);
+    events::deliver(&client, outbox).await?;
+    let Some(held) = held else { return Ok(()) };
+    match send(&client, outbox, held).await {
         Err(error) if error.is_passing() => return Err(error),
         Err(error) => tracing::warn!(%error, "the report was refused"),
         Ok(()) => {}
@@ -74,8 +75,99 @@ fn deliverable(outbox: &Outbox, named: Vec<Artifact>) -> impl Iterator<Item = (A
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::test_door::{Came, Door};
+    use protocol::inside::{HeldLease, LeaseNote};
+    use protocol::report::{DiffStat, Outcome, Report, Tokens};
+    use protocol::{Code, EventBody, NewEvent};
+
+    fn lease() -> HeldLease {
+        HeldLease { task: "t".parse().unwrap(), token: Secret::new("lease"), attempt: 1 }
+    }
+
+    /// Writes what a worker writes that has reported a failure.
+    pub(crate) fn write_report(outbox: &Outbox) {
+        let report = Report {
+            outcome: Outcome::Failed,
+            reason: None,
+            exit_code: Some(1),
+            message: None,
+            head: None,
+            diff: DiffStat::default(),
+            tokens: Tokens::default(),
+            stages: Vec::new(),
+            log_tail: String::new(),
+            artifacts: Vec::new(),
+        };
+        let held = HeldReport { lease: lease(), report };
+        std::fs::write(outbox.report(), serde_json::to_vec(&held).unwrap()).unwrap();
+        write_lease(outbox);
+    }
+
+    fn write_lease(outbox: &Outbox) {
+        let note = LeaseNote { lease: lease(), timeout_s: Some(60) };
+        std::fs::write(outbox.lease(), serde_json::to_vec(&note).unwrap()).unwrap();
+    }
+
+    fn output(number: usize) -> EventBody {
+        EventBody::Output { stream: "stdout".to_owned(), text: number.to_string() }
+    }
+
+    /// Writes so many events, and the start of one more.
+    fn write_events(outbox: &Outbox, count: usize) {
+        let line = |number| {
+            let event = NewEvent { at: jiff::Timestamp::UNIX_EPOCH, body: output(number), raw: None };
+            serde_json::to_string(&event).unwrap()
+        };
+        let lines: String = (0..count).map(|number| line(number) + "\n").collect();
+        std::fs::write(outbox.events(), lines + line(count).get(..20).unwrap()).unwrap();
+    }
+
+    fn place() -> (tempfile::TempDir, Outbox, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (outbox, socket) = (Outbox::at(folder.path().join("outbox")), folder.path().join("worker.sock"));
+        std::fs::create_dir(outbox.folder()).unwrap();
+        (folder, outbox, socket)
+    }
+
+    #[tokio::test]
+    async fn events_that_were_not_sent_come_before_the_report_each_once() {
+        let (_folder, outbox, socket) = place();
+        write_report(&outbox);
+        write_events(&outbox, 2_500);
+        let door = Door::open(&[&socket], (0..3).map(output).collect(), None);
+        deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
+        assert!(*door.events.lock().unwrap() == (0..2_500).map(output).collect::<Vec<_>>());
+        assert_eq!(*door.events_at_result.lock().unwrap(), Some(2_500));
+    }
+
+    #[tokio::test]
+    async fn events_come_without_a_report_too() {
+        let (_folder, outbox, socket) = place();
+        write_lease(&outbox);
+        write_events(&outbox, 2);
+        let door = Door::open(&[&socket], Vec::new(), None);
+        deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
+        assert_eq!(*door.events.lock().unwrap(), [output(0), output(1)]);
+        assert_eq!(door.came(), []);
+    }
+
+    #[tokio::test]
+    async fn a_report_is_sent_again_only_where_that_may_help() {
+        for (refusal, again) in
+            [(Code::LeaseLost, false), (Code::Invalid, false), (Code::StorageUnavailable, true)]
+        {
+            let (_folder, outbox, socket) = place();
+            write_report(&outbox);
+            let door = Door::open(&[&socket], Vec::new(), Some(refusal));
+            for _ in 0..2 {
+                let delivered = deliver(&outbox, &socket, &Secret::new("worker")).await;
+                assert_eq!(delivered.is_err(), again, "{refusal:?}");
+            }
+            assert_eq!(door.came(), vec![Came::Result; if again { 2 } else { 1 }], "{refusal:?}");
+        }
+    }
 
     #[test]
     fn artifacts_that_are_not_as_the_report_says_or_too_many_are_left_out() {

@@ -98,10 +98,44 @@ pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::of_worker;
+    use crate::deliver::tests::write_report;
+    use crate::folder::{Watch, of_worker};
+    use crate::test_door::{Came, Door};
     use protocol::client::Endpoint;
     use protocol::folders::Folders;
     use protocol::{QueueName, Secret};
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn a_report_that_is_refused_for_good_keeps_no_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let home = home(place.path());
+        let (owner, worker) = (home.folders.owner_socket(), home.folders.worker_socket());
+        let door = Door::open(&[&owner, &worker], Vec::new(), Some(Code::Invalid));
+        let (folder, _watch) = made(&home, "refused", &"demo".parse().unwrap());
+        write_report(&folder.outbox());
+        finish(&folder, &home, &nobody_knows()).await.unwrap();
+        assert_eq!(door.came(), [Came::Result, Came::End]);
+        assert!(!folder.path().exists());
+    }
+
+    fn home(folder: &Path) -> Home {
+        let run = folder.to_owned();
+        let folders = Folders { config: run.clone(), data: run.clone(), run };
+        Home { coordinator: Endpoint::Unix(folders.owner_socket()), folders, key: Secret::new("key") }
+    }
+
+    fn made(home: &Home, id: &str, queue: &QueueName) -> (SandboxFolder, Watch) {
+        let worker = WorkerConfig {
+            worker_id: id.parse().unwrap(),
+            queue: queue.clone(),
+            token: Secret::new("t"),
+            default_agent: "opencode".parse().unwrap(),
+        };
+        let folder = of_worker(&home.folders, &worker.worker_id);
+        let watch = folder.make(&worker).unwrap();
+        (folder, watch)
+    }
 
     /// Whoever asks for a folder's lock makes its file.
     fn was_asked_for(folder: &SandboxFolder) -> bool {
@@ -111,24 +145,9 @@ mod tests {
     #[tokio::test]
     async fn only_what_nobody_makes_or_keeps_for_this_queue_is_swept() {
         let place = tempfile::tempdir().unwrap();
-        let run = place.path().to_owned();
-        let home = Home {
-            folders: Folders { config: run.clone(), data: run.clone(), run },
-            coordinator: Endpoint::Unix(place.path().join("nobody.sock")),
-            key: Secret::new("key"),
-        };
+        let home = home(place.path());
         let (queue, other): (QueueName, QueueName) = ("demo".parse().unwrap(), "other".parse().unwrap());
-        let make = |id: &str, queue: &QueueName| {
-            let worker = WorkerConfig {
-                worker_id: id.parse().unwrap(),
-                queue: queue.clone(),
-                token: Secret::new("t"),
-                default_agent: "opencode".parse().unwrap(),
-            };
-            let folder = of_worker(&home.folders, &worker.worker_id);
-            let watch = folder.make(&worker).unwrap();
-            (folder, watch)
-        };
+        let make = |id: &str, queue: &QueueName| made(&home, id, queue);
         let (kept, _watch) = make("kept", &queue);
         assert!(kept.take_over().unwrap().is_none(), "its maker looks after it from the start");
         let (elsewhere, watch) = make("elsewhere", &other);

@@ -21,6 +21,7 @@ use crate::finish::sweep;
 use crate::lines::{News, Order, Stopped};
 use crate::pool::{Decision, Pool};
 use crate::settings::{self, Config, Wish};
+use crate::shutdown::{Action, Shutdown};
 use crate::signals::Signals;
 use crate::start::{Kept, NotKept};
 use crate::tell::{count, tell, tell_error};
@@ -65,11 +66,21 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
             Decision::Wait(time) => Some(time),
             Decision::Nothing | Decision::Done => None,
         };
-        tokio::select! {
-            Some(happened) = happened.recv() => launcher.on(happened).await,
-            () = signals.next() => if launcher.stop().await { break },
-            () = at(again) => {}
+        let working = launcher.count(&State::Working);
+        launcher.shutdown.working(working, Instant::now());
+        let action = tokio::select! {
+            Some(happened) = happened.recv() => {
+                launcher.on(happened).await;
+                Action::Nothing
+            }
+            () = signals.next() => launcher.shutdown.signal(working, Instant::now()),
+            () = at(launcher.shutdown.until()) => launcher.shutdown.time_is_up(Instant::now()),
+            () = at(again) => Action::Nothing,
+        };
+        if action == Action::Leave {
+            break;
         }
+        launcher.act(action, working).await;
     }
     Ok(launcher.exit)
 }
@@ -94,6 +105,7 @@ struct Launcher {
     config: Config,
     runsc: Runsc,
     pool: Pool,
+    shutdown: Shutdown,
     keepers: HashMap<WorkerId, Keeper>,
     sender: mpsc::Sender<Happened>,
     /// No new sandboxes from here on.
@@ -123,6 +135,7 @@ impl Launcher {
     fn new(config: Config, runsc: Runsc, sender: mpsc::Sender<Happened>) -> Self {
         Self {
             pool: Pool::new(config.parallel),
+            shutdown: Shutdown::new(config.drain),
             config,
             runsc,
             sender,
@@ -250,27 +263,22 @@ impl Launcher {
         }
     }
 
-    /// The first signal drains, the second ends what still runs, the third leaves the rest to the keepers: then
-    /// the answer is true.
-    async fn stop(&mut self) -> bool {
-        let working = self.count(&State::Working);
-        if !self.pool.is_draining() {
-            self.drain().await;
-            if working > 0 {
-                tell(&format!("{} on: a second signal ends it", count(working, "task goes", "tasks go")));
+    async fn act(&mut self, action: Action, working: usize) {
+        match action {
+            Action::Drain => {
+                self.drain().await;
+                if working > 0 {
+                    let (tasks, most) =
+                        (count(working, "task goes", "tasks go"), self.config.drain.as_secs());
+                    tell(&format!("{tasks} on, for {most} s at most: a second signal ends it"));
+                }
             }
-            return false;
+            Action::End => {
+                tell(&format!("ending {}", count(working, "task", "tasks")));
+                self.order_all(Order::End).await;
+            }
+            Action::Nothing | Action::Leave => {}
         }
-        if working == 0 {
-            return true;
-        }
-        tell(&format!("ending {}", count(working, "task", "tasks")));
-        self.order_all(Order::End).await;
-        // What works now is on its way out.
-        self.keepers.values_mut().filter(|keeper| keeper.state == State::Working).for_each(|keeper| {
-            keeper.state = State::Waiting;
-        });
-        false
     }
 
     async fn drain(&mut self) {

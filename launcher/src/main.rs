@@ -2,6 +2,7 @@
 
 mod attend;
 mod deliver;
+mod events;
 mod finish;
 mod folder;
 mod keeper;
@@ -12,10 +13,13 @@ mod policy;
 mod pool;
 mod relays;
 mod settings;
+mod shutdown;
 mod signals;
 mod start;
 mod step;
 mod tell;
+#[cfg(test)]
+mod test_door;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

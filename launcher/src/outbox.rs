@@ -27,6 +27,11 @@ pub(crate) fn report(outbox: &Outbox) -> io::Result<Option<HeldReport>> {
     read(outbox, &outbox.report())
 }
 
+/// The events that the worker wrote down.
+pub(crate) fn events(outbox: &Outbox) -> io::Result<Option<File>> {
+    open(outbox, &outbox.events())
+}
+
 /// Whether the report needs no delivery any more.
 pub(crate) fn is_delivered(outbox: &Outbox) -> bool {
     outbox.delivered().symlink_metadata().is_ok()

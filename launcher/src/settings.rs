@@ -1,6 +1,7 @@
 //! What the launcher and its keepers are told, parsed whole before anything starts.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::client::{Endpoint, OwnerClient};
 use protocol::folders::{Folders, beside};
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) parallel: usize,
     pub(crate) once: bool,
     pub(crate) agent: AgentName,
+    /// How long tasks may run on when it was told to stop.
+    pub(crate) drain: Duration,
     pub(crate) runsc: PathBuf,
     /// `code-workers-worker` and `code-workers-relay`.
     pub(crate) worker: PathBuf,
@@ -79,6 +82,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         parallel: wish.parallel,
         once: wish.once,
         agent: wish.agent.unwrap_or(default_agent),
+        drain: Duration::from_secs(settings.or(&Key::DRAIN, 600)),
         runsc: settings.or(&Key::RUNSC, PathBuf::from("runsc")),
         worker: sibling(&mut settings, "code-workers-worker"),
         relay: sibling(&mut settings, "code-workers-relay"),

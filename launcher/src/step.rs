@@ -11,8 +11,9 @@ use crate::lines::Order;
 
 /// Time between SIGTERM and SIGKILL for a worker without a task.
 const IDLE_GRACE: Duration = Duration::from_secs(3);
-/// The same for one with a task: its agent's own grace, and a minute to commit, upload and report.
-const BUSY_GRACE: Duration = KILL_GRACE.saturating_add(Duration::from_secs(60));
+/// The same for one with a task: its agent's own grace, and what its worker takes at most to see the agent dead (35 s),
+/// to take what there is (30 s) and to send it (5 s).
+pub(crate) const BUSY_GRACE: Duration = KILL_GRACE.saturating_add(Duration::from_secs(80));
 
 /// What the keeper heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
