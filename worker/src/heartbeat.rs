@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_read_late_renews_from_when_it_was_asked_for() {
-        let asked = Instant::now();
-        let read = asked + Duration::from_secs(60);
+        let read = Instant::now();
+        let asked = read.checked_sub(Duration::from_secs(60)).unwrap();
         let mut hold = Hold::new(asked, 45);
         hold.renewed(asked);
         assert!(hold.is_over(read));
