@@ -46,6 +46,11 @@ impl Control {
         Self { wake, max_running, full: Arc::new(AtomicBool::new(false)) }
     }
 
+    /// Says that no task of the queue is ready.
+    pub(super) fn has_none(&self, queue: &QueueName) {
+        self.wake.unblock(queue);
+    }
+
     /// Whether this task, the next of its queue, may be leased. Counted in the lease's own transaction, so that no
     /// two leases take one place.
     pub(super) fn lets_go(&self, tx: &Tx<'_>, next: &Row) -> Result<bool, StoreError> {

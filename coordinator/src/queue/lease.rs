@@ -112,7 +112,10 @@ impl Queue {
                     return Err(worker_has_ended(&request.worker).into());
                 }
                 let next = (request.queue.as_str(), now.as_millisecond());
-                let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else { return Ok(None) };
+                let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else {
+                    control.has_none(&request.queue);
+                    return Ok(None);
+                };
                 if !control.lets_go(tx, &ready)? {
                     return Ok(None);
                 }

@@ -20,7 +20,7 @@ pub(crate) struct Wake {
     ended: Mutex<HashMap<TaskId, Arc<Notify>>>,
     held: mpsc::UnboundedSender<QueueName>,
     keys: Notify,
-    /// Queues where a task waits for another one to end, since as many run as may.
+    /// Queues where tasks wait for others to end, since as many run as may.
     blocked: Mutex<HashSet<QueueName>>,
 }
 
@@ -71,11 +71,16 @@ impl Wake {
         locked(&self.blocked).insert(queue.clone());
     }
 
-    /// So many tasks do not run any more: as many of those that wait for it may look again.
-    fn unblock(&self, freed: usize) {
-        let blocked = std::mem::take(&mut *locked(&self.blocked));
-        for queue in blocked {
-            let bell = self.ready(&queue);
+    /// Says that no task of the queue waits any more.
+    pub(crate) fn unblock(&self, queue: &QueueName) {
+        locked(&self.blocked).remove(queue);
+    }
+
+    /// So many tasks do not run any more: as many of those that wait for it may look again, in each queue, since
+    /// any of them may have the next turn.
+    fn freed(&self, freed: usize) {
+        for queue in &*locked(&self.blocked) {
+            let bell = self.ready(queue);
             (0..freed).for_each(|_| bell.notify_one());
         }
     }
@@ -109,7 +114,7 @@ impl Wake {
             }
         }
         if freed > 0 {
-            self.unblock(freed);
+            self.freed(freed);
         }
         held.into_iter().cloned().for_each(|queue| self.hold(queue));
     }

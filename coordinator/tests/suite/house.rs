@@ -144,6 +144,7 @@ pub(crate) struct House {
     pub(crate) owner: OwnerClient,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), CannotRun>>>,
+    setting: Option<(String, String)>,
     base: tempfile::TempDir,
 }
 
@@ -151,6 +152,16 @@ impl House {
     /// With `q` and `other`, which need no git.
     pub(crate) async fn open() -> Self {
         let house = Self::bare();
+        let queues = open_queue(&house.folders);
+        seed(&queues).await;
+        queues.close();
+        house.begin().await
+    }
+
+    /// The same, with one more setting.
+    pub(crate) async fn open_with(name: &str, value: &str) -> Self {
+        let mut house = Self::bare();
+        house.setting = Some((name.to_owned(), value.to_owned()));
         let queues = open_queue(&house.folders);
         seed(&queues).await;
         queues.close();
@@ -171,6 +182,7 @@ impl House {
             address: ([127, 0, 0, 1], 0).into(),
             stop: CancellationToken::new(),
             running: None,
+            setting: None,
             folders,
             base,
         }
@@ -181,7 +193,8 @@ impl House {
             ("FORTRESS_API_KEY".to_owned(), KEY.to_owned()),
             ("COORDINATOR_BIND".to_owned(), "127.0.0.1:0".to_owned()),
         ];
-        let sources = Sources { environment: environment.into(), ..Sources::default() };
+        let environment = environment.into_iter().chain(self.setting.clone()).collect();
+        let sources = Sources { environment, ..Sources::default() };
         let config = Config::parse(sources, self.folders.clone()).unwrap();
         let held = Held::take(self.folders.clone()).unwrap();
         let listeners = Listeners::bind(&held, config.bind).await.unwrap();

@@ -34,6 +34,45 @@ impl Bench {
         Self { queue: queues, clock, worker, base }
     }
 
+    pub(crate) fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
+    pub(crate) fn base(&self) -> &std::path::Path {
+        self.base.path()
+    }
+
+    /// Another queue on the same database, as after a restart.
+    pub(crate) fn reopen(self) -> Self {
+        let Self { queue, clock, worker, base } = self;
+        queue.close();
+        drop(queue);
+        Self { queue: open_queue(&folders(base.path())), clock, worker, base }
+    }
+
+    pub(crate) async fn submit(&self, task: NewTask) {
+        submit(&self.queue, vec![task]).await;
+    }
+
+    pub(crate) async fn lease_at_once(&self) -> Option<protocol::lease::Leased> {
+        let stop = CancellationToken::new();
+        self.queue.lease(&self.request(), Duration::ZERO, self.clock, &stop).await.unwrap()
+    }
+
+    /// After its worker was lost: the time of the retry comes, and another worker runs it.
+    pub(crate) async fn run_again(&self) -> Claim {
+        let due = self.clock.now() + jiff::SignedDuration::from_mins(10);
+        self.queue.reap(due).await.unwrap();
+        let worker = self.queue.add_worker(queue("q"), "next".to_owned(), due).await.unwrap();
+        let request = LeaseRequest { worker, ..self.request() };
+        let stop = CancellationToken::new();
+        let leased = self.queue.lease(&request, Duration::ZERO, self.clock, &stop).await.unwrap().unwrap();
+        let claim =
+            self.queue.tokens().claim(&leased.task.id, leased.lease.attempt, leased.lease.token.expose());
+        self.queue.start(&leased.task.id, claim, self.clock.now()).await.unwrap();
+        claim
+    }
+
     fn request(&self) -> LeaseRequest {
         LeaseRequest { worker: self.worker.clone(), queue: queue("q"), request: Uuid::new_v4() }
     }
