@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use protocol::{QueueName, TaskId, TaskState, folders::Folders};
 use repository::{Code, CommitId, Helper, RepositoryError};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -22,6 +23,11 @@ use crate::{
 const RESULT: &str = "code-workers/";
 /// The artifact that holds a result's branch.
 const BUNDLE: &str = "bundle";
+
+/// A source that cannot be reached is asked again after this time …
+const TRY_AGAIN: Duration = Duration::from_secs(15);
+/// … until its task has been held for so long.
+const GIVE_UP: SignedDuration = SignedDuration::from_mins(10);
 
 /// The pause after the database failed.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -45,6 +51,8 @@ pub struct Source {
 struct Unpinned {
     code: &'static str,
     why: String,
+    /// It may be had later: the network, or the machine, is at fault.
+    passing: bool,
 }
 
 /// Why a task was not pinned.
@@ -63,12 +71,13 @@ impl From<StoreError> for Fault {
 
 impl From<RepositoryError> for Fault {
     fn from(error: RepositoryError) -> Self {
-        Self::Task(Unpinned { code: word(error.code), why: error.to_string() })
+        let passing = matches!(error.code, Code::Timeout | Code::SourceMissing | Code::HelperFailed);
+        Self::Task(Unpinned { code: word(error.code), why: error.to_string(), passing })
     }
 }
 
 fn unresolvable(why: String) -> Fault {
-    Fault::Task(Unpinned { code: "base_unresolvable", why })
+    Fault::Task(Unpinned { code: "base_unresolvable", why, passing: false })
 }
 
 /// Loops that run; `true` where there is more to do than the loop may have seen.
@@ -124,7 +133,7 @@ impl Source {
         }
     }
 
-    /// Pins what is held; whether there was something.
+    /// Pins what is held; whether there may be more to do now.
     async fn serve_once(&self, queue: &QueueName) -> Result<bool, StoreError> {
         let held = self.queue.held(queue)?;
         if held.is_empty() {
@@ -134,7 +143,15 @@ impl Source {
             return Ok(false);
         };
         let mirror = Mirror { source: self, queue, url: repo.source, refreshed: None };
-        mirror.pin_all(held).await.map(|()| true)
+        let put_off = mirror.pin_all(held).await?;
+        if put_off {
+            let (again, queue) = (self.queue.clone(), queue.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(TRY_AGAIN).await;
+                again.wake().hold(queue);
+            });
+        }
+        Ok(!put_off)
     }
 }
 
@@ -147,16 +164,29 @@ struct Mirror<'a> {
 }
 
 impl Mirror<'_> {
-    async fn pin_all(mut self, held: Vec<Row>) -> Result<(), StoreError> {
+    /// Whether a task is to be tried again later.
+    async fn pin_all(mut self, held: Vec<Row>) -> Result<bool, StoreError> {
+        let mut put_off = false;
         for row in held {
             let task = row.id.clone();
             let requested = self.source.queue.task(&task)?.and_then(|task| task.base.requested);
             let now = || self.source.clock.now();
             let done = match self.commit(requested.as_deref()).await {
                 Ok(commit) => self.source.queue.pin(task.clone(), commit.to_string(), now()).await,
-                Err(Fault::Task(Unpinned { code, why })) => {
-                    tracing::info!(%task, code, %why, "a task's base cannot be had");
-                    let command = Command::RefuseSource { reason: format!("{code}: {why}") };
+                Err(Fault::Task(unpinned)) => {
+                    // A folder that is not there does not come by itself.
+                    let gone = unpinned.code == word(Code::SourceMissing) && self.url.starts_with('/');
+                    let waited = now().duration_since(row.since);
+                    let later = unpinned.passing && !gone && waited < GIVE_UP;
+                    put_off |= later;
+                    let Unpinned { code, why, .. } = unpinned;
+                    tracing::info!(%task, code, %why, later, "a task's base cannot be had");
+                    let command = if later {
+                        let reason = format!("source: {code}: {why}; it is tried again");
+                        Command::PutOffSource { reason }
+                    } else {
+                        Command::RefuseSource { reason: format!("{code}: {why}") }
+                    };
                     self.source.queue.command(task.clone(), command, now()).await.map(|_| ())
                 }
                 Err(Fault::Store(error)) => Err(error),
@@ -167,7 +197,7 @@ impl Mirror<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(put_off)
     }
 
     async fn commit(&mut self, requested: Option<&str>) -> Result<CommitId, Fault> {

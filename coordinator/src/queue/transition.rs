@@ -40,6 +40,11 @@ pub enum Command {
         /// A word, a colon and a sentence.
         reason: String,
     },
+    /// Its base cannot be had now, and may be later.
+    PutOffSource {
+        /// A word, a colon and a sentence.
+        reason: String,
+    },
     /// Its owner lets it go.
     Approve,
     /// Its time has come.
@@ -140,6 +145,9 @@ fn by_state(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Ref
             to(let_go(Row { approval: Approval::Given, ..task.clone() }, now))
         }
         (Command::Approve, _) if task.approval == Approval::Given => Ok(Change::Nothing),
+        (Command::PutOffSource { reason }, Stand::Held) if task.base_commit.is_none() => {
+            to(Row { reason: Some(reason.clone()), ..task.clone() })
+        }
         (Command::RefuseSource { reason }, Stand::Held) if task.base_commit.is_none() => {
             to(next(Stand::Ended { how: End::Failed, at: now }, Some(reason.clone())))
         }

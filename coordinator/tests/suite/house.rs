@@ -173,6 +173,19 @@ impl House {
         Self::bare().begin().await
     }
 
+    /// With these repositories, whose sources are not looked at.
+    pub(crate) async fn empty_with(repos: &[(&str, &str)]) -> Self {
+        let house = Self::bare();
+        let queues = open_queue(&house.folders);
+        for (name, source) in repos {
+            let repo =
+                Repo { name: queue(name), source: (*source).to_owned(), created_at: Clock::start().now() };
+            queues.add_repo(Registered { source: repo.source.clone(), repo }).await.unwrap();
+        }
+        queues.close();
+        house.begin().await
+    }
+
     fn bare() -> Self {
         let base = tempfile::tempdir().unwrap();
         let folders = folders(base.path());

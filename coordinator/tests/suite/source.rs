@@ -90,6 +90,26 @@ async fn settled(house: &House, new: NewTask) -> Task {
     house.owner.task(&name, Duration::ZERO).await.unwrap()
 }
 
+/// Nothing listens at the source's address now; a coordinator that has just begun does not give up.
+#[tokio::test]
+async fn a_source_that_cannot_be_reached_is_asked_again() {
+    require_helper();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let house = House::empty_with(&[("p", &format!("https://{free}/p.git"))]).await;
+    house.submit(task("t", None)).await;
+    let mut reason = String::new();
+    soon(async {
+        while !reason.contains("it is tried again") {
+            reason = house.task("t").await.reason.unwrap_or_default();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(reason.starts_with("source: source_missing: "), "{reason}");
+    assert_eq!(house.state("t").await, TaskState::Held);
+    assert!(house.worker("p").await.lease().await.is_none());
+}
+
 #[tokio::test]
 async fn a_base_is_pinned_to_what_the_source_has_now() {
     let (house, folder, first) = with_repo().await;

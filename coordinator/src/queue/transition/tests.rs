@@ -77,6 +77,7 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         Just(Command::Pin { commit: "c".repeat(40) }),
         Just(Command::RefuseSource { reason: "source_missing: x".to_owned() }),
+        Just(Command::PutOffSource { reason: "source: source_timeout: x".to_owned() }),
         Just(Command::Due),
         workers().prop_map(|worker| Command::Lease { worker, request: REQUEST }),
         claims().prop_map(Command::Start),
