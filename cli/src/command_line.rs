@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use protocol::{QueueName, TaskId};
 
 use crate::commands::{
-    apply::Apply, die_with_parent::DieWithParent, list::List, logs::Logs, poll::Poll, repo::RepoCommand,
+    apply::Apply, approve::Approve, cancel::Cancel, die_with_parent::DieWithParent, drain::Drain, list::List,
+    logs::Logs, message::Message, poll::Poll, queue::Queue, repo::RepoCommand, retry::Retry,
     run_worker::RunWorker, send::Send,
 };
 
@@ -41,18 +43,35 @@ pub(crate) enum Command {
     List(List),
     /// Show what happened to a task, and what its agent did.
     Logs(Logs),
-    /// Cancel a task.
-    Cancel {
-        /// The task.
-        id: String,
-    },
+    /// Tell the agent of a running task something.
+    Message(Message),
+    /// Cancel tasks.
+    Cancel(Cancel),
+    /// Send a task that has ended once more, from the same base.
+    Retry(Retry),
+    /// Let tasks go that were sent with --approval.
+    Approve(Approve),
     /// Print what a task changed, as a patch.
     Diff {
         /// The task.
-        id: String,
+        id: TaskId,
     },
     /// Put a task's branch into your repository. Nothing is checked out or merged.
     Apply(Apply),
+    /// Say how the queues stand, or limit how much of one runs at once.
+    Queue(Queue),
+    /// Hand out no more tasks of a queue. What runs goes on.
+    Pause {
+        /// The queue, which is a repository's name.
+        queue: QueueName,
+    },
+    /// Open a queue again that was paused or drained.
+    Resume {
+        /// The queue, which is a repository's name.
+        queue: QueueName,
+    },
+    /// Take no new tasks into a queue, and let those that it has end.
+    Drain(Drain),
     #[command(hide = true)]
     DieWithParent(DieWithParent),
 }
@@ -72,6 +91,15 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_in_the_documentation() {
+        let documented = include_str!("../../docs/commands.md");
+        for command in CommandLine::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let row = format!("| `{}", command.get_name());
+            assert!(documented.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn takes_what_people_type() {
         for line in [
             &["send", "r", "fix it"][..],
@@ -83,11 +111,34 @@ mod tests {
             &["list", "--state", "timed_out", "--config", "x.toml"],
             &["run-worker", "r", "--parallel", "2", "--once"],
             &["apply", "t", "--into", "/x"],
+            &["cancel", "a", "b", "--grace", "60"],
+            &["message", "t", "-"],
+            &["message", "t", "--", "--help"],
+            &["approve", "a", "b"],
+            &["retry", "t", "--wait"],
+            &["queue"],
+            &["queue", "r", "--max-running", "0"],
+            &["drain", "r", "--wait"],
+            &["list", "--all"],
         ] {
             assert!(accepts(line), "{line:?}");
         }
-        let refused = [&["send", "r"][..], &["list", "--state", "x"], &["nonsense"], &[]];
-        for line in refused {
+        for line in [
+            &["send", "r"][..],
+            &["send", "r", "x", "--priority", "x"],
+            &["send", "r", "x", "--not-before", "soon"],
+            &["list", "--state", "x"],
+            &["list", "--all", "--limit", "1"],
+            &["cancel"],
+            &["cancel", "a/b"],
+            &["cancel", "a", "--grace", "61"],
+            &["message", "t"],
+            &["approve"],
+            &["queue", "--max-running", "1"],
+            &["pause"],
+            &["nonsense"],
+            &[],
+        ] {
             assert!(!accepts(line), "{line:?}");
         }
     }

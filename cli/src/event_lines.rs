@@ -25,7 +25,7 @@ pub(crate) fn lines(event: &Event, start: Timestamp) -> Option<String> {
         EventBody::Usage { input_tokens, output_tokens } => {
             format!("   {input_tokens} tokens in, {output_tokens} out")
         }
-        EventBody::Message { text, .. } => format!("<< {}", indented(text.trim_end())),
+        EventBody::Message { seq, text } => format!("<< {seq}: {}", indented(text.trim_end())),
         EventBody::Error { message } => format!("!! {}", indented(message.trim_end())),
         EventBody::Output { text, .. } => clean(text).into_owned(),
         EventBody::Dropped { bytes } => {
@@ -72,6 +72,7 @@ mod tests {
             (json!({"kind": "tool_use", "name": "bash", "input": {"a": 1}}), "> bash {\"a\":1}"),
             (json!({"kind": "tool_result", "output": "x\ny", "is_error": true}), "<! x…"),
             (json!({"kind": "usage", "input_tokens": 1, "output_tokens": 2}), "   1 tokens in, 2 out"),
+            (json!({"kind": "message", "order": 2, "text": "go on\n"}), "<< 2: go on"),
             (json!({"kind": "error", "message": "no"}), "!! no"),
             (json!({"kind": "output", "stream": "stderr", "text": "\u{1b}c"}), "\u{fffd}c"),
         ] {

@@ -2,7 +2,7 @@
 
 use std::{io, io::Write};
 
-use protocol::{TaskState, client::ClientError, problem::Code, settings::Faults};
+use protocol::{Problem, TaskState, client::ClientError, problem::Code, settings::Faults};
 
 use crate::terminal;
 
@@ -85,6 +85,15 @@ impl Failure {
         Self::Told { exit, text: text.into() }
     }
 
+    /// What the server refused; where it did so with this code, what to do as well.
+    pub(crate) fn refused(error: ClientError, code: Code, remedy: &str) -> Self {
+        let known = error.code() == Some(code);
+        match Self::from(error) {
+            Self::Told { exit, text } if known => Self::new(exit, format!("{text}\n{remedy}")),
+            other => other,
+        }
+    }
+
     /// Says it on stderr; what is left is the exit code.
     pub(crate) fn tell(self) -> Exit {
         match self {
@@ -116,6 +125,9 @@ impl From<Faults> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
+        if let ClientError::Refused(Problem { code: Code::UniqueKeyTaken, task: Some(holder), .. }) = &error {
+            return Self::new(Exit::Refused, format!("{error}\nhow it stands: code-workers poll {holder}"));
+        }
         let (exit, remedy) = match &error {
             ClientError::Unreachable { .. } => (
                 Exit::Unreachable,

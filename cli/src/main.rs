@@ -9,11 +9,15 @@ mod bundle_base;
 mod command_line;
 mod commands;
 mod context;
+mod ending;
 mod event_lines;
 mod failure;
 mod programs;
+mod queue_lines;
+mod start_time;
 mod task_lines;
 mod terminal;
+mod typed_text;
 mod wait;
 
 /// One thread, so that what `up` starts has the main thread as its parent for as long as `up` lives.

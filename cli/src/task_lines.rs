@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use protocol::{Task, task::Work};
+use protocol::{Task, TaskState, task::Work};
 
 use crate::terminal::first_line;
 
@@ -19,6 +19,18 @@ pub(crate) fn status(task: &Task) -> String {
     line("state", &task.state);
     if let Some(reason) = &task.reason {
         line("reason", &first_line(reason, 500));
+    }
+    if !task.state.is_terminal() {
+        line("since", &format_args!("{:.0}", task.since));
+    }
+    if let Some(time) = task.not_before {
+        line("not_before", &time);
+    }
+    if let Some(key) = &task.unique_key {
+        line("unique_key", &key);
+    }
+    if let Some(old) = &task.retry_of {
+        line("retry_of", &old);
     }
     if task.attempt > 1 {
         line("attempt", &format_args!("{} of {}", task.attempt, task.max_attempts));
@@ -49,18 +61,23 @@ pub(crate) fn last_words(task: &Task) -> Option<&str> {
     (!words.is_empty()).then_some(words)
 }
 
-/// One line of a list: id, repository, state, age, and what it is about.
+/// One line of a list: id, repository, state, how long it stands so, and what it is about; of one that is held,
+/// what for.
 pub(crate) fn row(task: &Task, now: Timestamp) -> String {
     let about = match &task.work {
         Work::Agent { prompt, .. } => first_line(prompt, 60),
         Work::Exec { argv } => first_line(&format!("$ {}", argv.join(" ")), 60),
     };
+    let held = match (task.state, &task.reason) {
+        (TaskState::Held, Some(reason)) => format!("({}) ", first_line(reason, 30)),
+        _ => String::new(),
+    };
     format!(
-        "{}  {}  {:<9}  {:>4}  {about}",
+        "{}  {}  {:<9}  {:>4}  {held}{about}",
         task.id,
         task.queue,
         task.state.as_str(),
-        age(task.created_at, now)
+        age(task.since, now)
     )
 }
 
@@ -79,7 +96,7 @@ fn age(then: Timestamp, now: Timestamp) -> String {
 mod tests {
     use super::{age, last_words, row, status};
     use jiff::Timestamp;
-    use protocol::Task;
+    use protocol::{Task, TaskState};
     use serde_json::json;
 
     fn task() -> Task {
@@ -87,7 +104,7 @@ mod tests {
             "id": "t1", "queue": "sample", "state": "failed", "reason": "agent_failed: it\u{1b}[2J gave up",
             "kind": "agent", "prompt": "fix it\nplease", "base": {}, "branch": "code-workers/t1",
             "priority": "normal", "attempt": 2, "max_attempts": 3, "timeout_s": 60, "principal": "owner",
-            "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:01Z",
+            "created_at": "2026-01-01T00:00:00Z", "since": "2026-01-01T00:00:02.5Z", "started_at": "2026-01-01T00:00:01Z",
             "finished_at": "2026-01-01T00:00:02.5Z",
             "result": {"outcome": "failed", "exit_code": 3, "head": "a", "message": "bye\n\n",
                        "diff": {"files": 1, "insertions": 2, "deletions": 3}},
@@ -106,9 +123,26 @@ mod tests {
     }
 
     #[test]
+    fn a_status_says_what_a_task_waits_for() {
+        let waiting = Task {
+            state: TaskState::Scheduled,
+            reason: None,
+            not_before: Some("2026-01-02T00:00:00Z".parse().unwrap()),
+            unique_key: Some("nightly".to_owned()),
+            retry_of: Some("t0".parse().unwrap()),
+            ..task()
+        };
+        let wanted = "state: scheduled\nsince: 2026-01-01T00:00:02Z\nnot_before: 2026-01-02T00:00:00Z\n\
+                      unique_key: nightly\nretry_of: t0\nattempt: ";
+        assert!(status(&waiting).contains(wanted), "{}", status(&waiting));
+    }
+
+    #[test]
     fn a_row_is_one_line() {
         let now: Timestamp = "2026-01-01T00:02:00Z".parse().unwrap();
-        assert_eq!(row(&task(), now), "t1  sample  failed       2m  fix it…");
+        assert_eq!(row(&task(), now), "t1  sample  failed       1m  fix it…");
+        let held = Task { state: TaskState::Held, reason: Some("approval".to_owned()), ..task() };
+        assert_eq!(row(&held, now), "t1  sample  held         1m  (approval) fix it…");
         assert_eq!(age(now, now), "0s");
         assert_eq!(age(Timestamp::UNIX_EPOCH, "1970-01-03T01:00:00Z".parse().unwrap()), "2d");
     }

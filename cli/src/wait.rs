@@ -58,6 +58,29 @@ impl Patience {
     }
 }
 
+/// The answer to a request that may be repeated: where the first is lost, it is asked for again.
+pub(crate) async fn for_answer<T>(ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let mut patience = Patience::short();
+    let mut lost = false;
+    loop {
+        match ask().await {
+            // What did not even take the request is not there, and has lost nothing.
+            Err(error) if lost || may_have_acted(&error) => {
+                lost = true;
+                patience.bear(error).await?;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether the coordinator may have done what it was asked, though no answer says so.
+pub(crate) fn may_have_acted(error: &ClientError) -> bool {
+    let refused = |why: &str| why.starts_with("Connection refused") || why.starts_with("No such file");
+    let never_sent = matches!(error, ClientError::Unreachable { why, .. } if refused(why));
+    error.is_passing() && !never_sent
+}
+
 /// Before the next try.
 pub(crate) async fn pause() {
     tokio::time::sleep(PAUSE).await;

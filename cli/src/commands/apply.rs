@@ -14,7 +14,6 @@ use protocol::{
 use repository::{Applied, Code, CommitId, Helper, RepositoryError};
 use tempfile::TempPath;
 
-use super::task_id;
 use crate::{
     artifact, bundle_base,
     context::Context,
@@ -25,16 +24,16 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
     /// The task.
-    id: String,
+    id: TaskId,
     /// The repository that gets the branch, instead of the one in this folder, or else the task's own.
     #[arg(long, value_name = "PATH")]
     into: Option<PathBuf>,
 }
 
 pub(crate) async fn run(context: &Context, command: &Apply) -> Result<Exit, Failure> {
-    let id = task_id(&command.id)?;
-    let found = match from_coordinator(&context.client()?, &id).await {
-        Err(Failure::Told { exit: Exit::Unreachable, text }) => from_disk(context, &id, &text)?,
+    let id = &command.id;
+    let found = match from_coordinator(&context.client()?, id).await {
+        Err(Failure::Told { exit: Exit::Unreachable, text }) => from_disk(context, id, &text)?,
         found => found?,
     };
     let targets = targets(command.into.as_deref(), found.source.clone())?;

@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::task_id;
+use protocol::TaskId;
+
 use crate::{
     artifact,
     context::Context,
@@ -10,12 +11,12 @@ use crate::{
     terminal::clean,
 };
 
-pub(crate) async fn run(context: &Context, id: &str) -> Result<Exit, Failure> {
-    let (client, id) = (context.client()?, task_id(id)?);
+pub(crate) async fn run(context: &Context, id: &TaskId) -> Result<Exit, Failure> {
+    let client = context.client()?;
     let people = io::stdout().is_terminal();
     let mut stdout = io::stdout().lock();
     let mut rest = Vec::new();
-    artifact::download(&client, &id, "patch", |bytes| {
+    artifact::download(&client, id, "patch", |bytes| {
         if !people {
             return Ok(stdout.write_all(bytes)?);
         }

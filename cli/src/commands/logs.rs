@@ -6,9 +6,7 @@ use clap::Args;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use protocol::{Event, EventBody, TaskId, client::OwnerClient};
-use tokio::time::timeout;
 
-use super::task_id;
 use crate::{
     context::Context,
     event_lines,
@@ -17,13 +15,10 @@ use crate::{
     wait::{self, Patience},
 };
 
-/// What is stored comes without a pause; after this long without an event, the rest is yet to happen.
-const QUIET: Duration = Duration::from_millis(500);
-
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The task.
-    id: String,
+    id: TaskId,
     /// Go on until the task has ended.
     #[arg(short, long)]
     follow: bool,
@@ -33,29 +28,29 @@ pub(crate) struct Logs {
 }
 
 pub(crate) async fn run(context: &Context, command: &Logs) -> Result<Exit, Failure> {
-    let (client, id) = (context.client()?, task_id(&command.id)?);
+    let (client, id) = (context.client()?, &command.id);
     let mut shown = Shown { json: command.json, last: 0, ended: false, start: None };
+    if !command.follow {
+        shown.stream(&client, id, false).await??;
+        return Ok(Exit::Succeeded);
+    }
     let mut patience = Patience::short();
     loop {
         // What has ended before its events are asked for has no more to come.
-        let ended = match client.task(&id, Duration::ZERO).await {
+        let ended = match client.task(id, Duration::ZERO).await {
             Ok(task) => {
                 patience.restore();
                 task.state.is_terminal()
             }
-            Err(error) if command.follow => {
+            Err(error) => {
                 patience.bear(error).await?;
                 continue;
             }
-            Err(error) => return Err(error.into()),
         };
         let before = shown.last;
-        match shown.stream(&client, &id, command.follow || ended).await? {
-            Err(error) if command.follow => patience.bear(error).await?,
-            Err(error) => return Err(error.into()),
-            Ok(()) if shown.ended || !command.follow || (ended && shown.last == before) => {
-                return Ok(Exit::Succeeded);
-            }
+        match shown.stream(&client, id, true).await? {
+            Err(error) => patience.bear(error).await?,
+            Ok(()) if shown.ended || (ended && shown.last == before) => return Ok(Exit::Succeeded),
             // The coordinator is being stopped.
             Ok(()) => wait::pause().await,
         }
@@ -71,7 +66,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Shows events until the stream ends, or is quiet and is not to be followed.
+    /// Shows events until the stream ends.
     async fn stream(
         &mut self,
         client: &OwnerClient,
@@ -83,12 +78,7 @@ impl Shown {
             Err(error) => return Ok(Err(error)),
         };
         loop {
-            let next = if follow {
-                events.next().await
-            } else {
-                timeout(QUIET, events.next()).await.unwrap_or(None)
-            };
-            match next {
+            match events.next().await {
                 Some(Ok(event)) => self.show(&event)?,
                 Some(Err(error)) => return Ok(Err(error)),
                 None => return Ok(Ok(())),

@@ -8,16 +8,24 @@ use crate::{
     command_line::{Command, CommandLine},
     context::Context,
     failure::{Exit, Failure},
+    terminal::note,
 };
 
 pub(crate) mod apply;
-mod cancel;
+pub(crate) mod approve;
+pub(crate) mod cancel;
 pub(crate) mod die_with_parent;
 mod diff;
+pub(crate) mod drain;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod message;
+mod pause;
 pub(crate) mod poll;
+pub(crate) mod queue;
 pub(crate) mod repo;
+mod resume;
+pub(crate) mod retry;
 pub(crate) mod run_worker;
 pub(crate) mod send;
 mod up;
@@ -33,9 +41,16 @@ pub(crate) async fn run(line: CommandLine) -> Result<Exit, Failure> {
         Command::Poll(command) => poll::run(&context(config)?, &command).await,
         Command::List(command) => list::run(&context(config)?, command).await,
         Command::Logs(command) => logs::run(&context(config)?, &command).await,
-        Command::Cancel { id } => cancel::run(&context(config)?, &id).await,
+        Command::Message(command) => message::run(&context(config)?, command).await,
+        Command::Cancel(command) => cancel::run(&context(config)?, &command).await,
+        Command::Retry(command) => retry::run(&context(config)?, &command).await,
+        Command::Approve(command) => approve::run(&context(config)?, &command).await,
         Command::Diff { id } => diff::run(&context(config)?, &id).await,
         Command::Apply(command) => apply::run(&context(config)?, &command).await,
+        Command::Queue(command) => queue::run(&context(config)?, command).await,
+        Command::Pause { queue } => pause::run(&context(config)?, &queue).await,
+        Command::Resume { queue } => resume::run(&context(config)?, &queue).await,
+        Command::Drain(command) => drain::run(&context(config)?, &command).await,
         Command::DieWithParent(command) => die_with_parent::run(&command),
     }
 }
@@ -44,7 +59,22 @@ fn context(config: Option<&Path>) -> Result<Context, Failure> {
     Context::read(config)
 }
 
-/// A task's id as it was typed.
-fn task_id(text: &str) -> Result<TaskId, Failure> {
-    text.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
+/// Does the same for each, in turn, and says what failed. Goes on to the next where the coordinator answers, and
+/// ends with the highest exit code.
+async fn each(ids: &[TaskId], act: impl AsyncFn(&TaskId) -> Result<(), Failure>) -> Result<Exit, Failure> {
+    let mut worst = Exit::Succeeded;
+    for (done, id) in ids.iter().enumerate() {
+        let Err(failure) = act(id).await else { continue };
+        let exit = failure.tell();
+        if exit.code() > worst.code() {
+            worst = exit;
+        }
+        let left = ids.get(done + 1..).unwrap_or_default();
+        if exit == Exit::Unreachable && !left.is_empty() {
+            let left: Vec<&str> = left.iter().map(TaskId::as_str).collect();
+            note(&format!("not tried: {}", left.join(" ")));
+            break;
+        }
+    }
+    Ok(worst)
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
+use protocol::TaskId;
 
-use super::task_id;
 use crate::{
     context::Context,
     failure::{Exit, Failure},
@@ -15,14 +15,14 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Poll {
     /// The task.
-    id: String,
+    id: TaskId,
     /// Print the task as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(context: &Context, command: &Poll) -> Result<Exit, Failure> {
-    let task = context.client()?.task(&task_id(&command.id)?, Duration::ZERO).await?;
+    let task = context.client()?.task(&command.id, Duration::ZERO).await?;
     if command.json {
         say(&serde_json::to_string(&task).map_err(std::io::Error::from)?)?;
     } else {

@@ -1,22 +1,25 @@
 //! `send`: makes a task, and waits for its end where that is wanted.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
-use clap::Args;
-use protocol::{
-    Task, TaskId, Usd,
-    client::ClientError,
-    limits,
-    submit::{Kind, NewTask},
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use jiff::Timestamp;
+use protocol::{
+    TaskId, Usd,
+    submit::{Kind, NewTask},
+    task::Priority,
+};
 
 use crate::{
     context::Context,
+    ending,
     failure::{Exit, Failure},
-    task_lines,
-    terminal::{clean_for_people, note, say},
-    wait,
+    start_time,
+    terminal::{note, say},
+    typed_text, wait,
 };
 
 #[derive(Debug, Args)]
@@ -44,6 +47,18 @@ pub(crate) struct Send {
     /// How many seconds an attempt may run.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    /// Before or after which others it comes. [default: normal]
+    #[arg(long, value_parser = priorities())]
+    priority: Option<Priority>,
+    /// Start it no earlier: at a time such as 2030-01-31T18:00:00Z, or after a duration such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    not_before: Option<Timestamp>,
+    /// Refuse it while another task of the repository with this key has not ended.
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Hold it until `code-workers approve`.
+    #[arg(long)]
+    approval: bool,
     /// Run a program in the sandbox instead of an agent.
     #[arg(long)]
     exec: bool,
@@ -73,6 +88,10 @@ impl Send {
             base: self.base,
             timeout_s: self.timeout,
             budget_usd: self.budget,
+            priority: self.priority.unwrap_or_default(),
+            not_before: self.not_before,
+            unique_key: self.unique,
+            approval: self.approval,
             ..NewTask::default()
         })
     }
@@ -83,17 +102,16 @@ fn prompt(words: Vec<String>) -> Result<String, Failure> {
     let [word] = <[String; 1]>::try_from(words).map_err(|_| {
         usage("the prompt is more than one argument\nput it in quotes: send REPO 'fix the test'")
     })?;
-    if word != "-" {
-        return Ok(word);
-    }
-    let mut read = Vec::new();
-    let most = limits::BODY_BYTES as u64;
-    std::io::stdin()
-        .lock()
-        .take(most)
-        .read_to_end(&mut read)
-        .map_err(|error| usage(&format!("the prompt cannot be read from stdin: {error}")))?;
-    String::from_utf8(read).map_err(|_| usage("the prompt on stdin is not UTF-8, or has no end"))
+    typed_text::or_stdin(word, "prompt")
+}
+
+fn priorities() -> impl TypedValueParser<Value = Priority> {
+    let names = PossibleValuesParser::new(["critical", "high", "normal", "low"]);
+    names.try_map(|name| serde_json::from_value(serde_json::Value::String(name)))
+}
+
+fn start_time(text: &str) -> Result<Timestamp, String> {
+    start_time::parse(text, Timestamp::now())
 }
 
 pub(crate) async fn run(context: &Context, command: Send) -> Result<Exit, Failure> {
@@ -103,52 +121,20 @@ pub(crate) async fn run(context: &Context, command: Send) -> Result<Exit, Failur
     let sent = client.submit(&task, Duration::ZERO).await;
     let id = match (sent, task.id) {
         (Ok(task), _) => task.id,
-        (Err(error), Some(id)) if error.is_passing() && !own_id && !never_sent(&error) => {
+        (Err(error), Some(id)) if !own_id && wait::may_have_acted(&error) => {
             note(&format!("If it was taken nevertheless, --id {id} makes no second one."));
             return Err(error.into());
         }
         (Err(error), _) => return Err(error.into()),
     };
+    if task.approval {
+        note(&format!("to let it go: code-workers approve {id}"));
+    }
     if !waits {
         say(id.as_str())?;
         return Ok(Exit::Succeeded);
     }
-    // Listened for before anyone can read that there is something to interrupt.
-    let mut interrupt = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be watched: {error}")))?;
-    note(&format!("{id} is sent; what happens: code-workers logs -f {id}"));
-    tokio::select! {
-        ended = wait::until_ended(&client, &id) => tell(&ended.inspect_err(|_| go_on(&id))?),
-        _ = interrupt.recv() => {
-            go_on(&id);
-            Ok(Exit::NotFinished)
-        }
-    }
-}
-
-/// Whether nobody even took the connection, so that no answer can be lost.
-fn never_sent(error: &ClientError) -> bool {
-    let refused = |why: &str| why.starts_with("Connection refused") || why.starts_with("No such file");
-    matches!(error, ClientError::Unreachable { why, .. } if refused(why))
-}
-
-fn go_on(id: &TaskId) {
-    note(&format!(
-        "{id} goes on without this command.\n\
-         how it stands: code-workers poll {id}; to end it: code-workers cancel {id}"
-    ));
-}
-
-/// The last words to stdout, all else to stderr, so that the output of an `exec` task can be piped.
-fn tell(task: &Task) -> Result<Exit, Failure> {
-    if let Some(words) = task_lines::last_words(task) {
-        say(&clean_for_people(words))?;
-    }
-    note(task_lines::status(task).trim_end());
-    if task.result.as_ref().is_some_and(|result| result.head.is_some()) {
-        note(&format!("to see it: code-workers diff {0}; to take it: code-workers apply {0}", task.id));
-    }
-    Ok(task.state.into())
+    ending::see(&client, &id).await
 }
 
 #[cfg(test)]
@@ -156,7 +142,10 @@ mod tests {
     use super::Send;
     use crate::failure::Failure;
     use clap::Parser;
-    use protocol::submit::{Kind, NewTask};
+    use protocol::{
+        submit::{Kind, NewTask},
+        task::Priority,
+    };
 
     #[derive(Parser)]
     struct Line {
@@ -179,6 +168,26 @@ mod tests {
         let exec = task(&["--exec", "sample", "--", "ls", "-l", "--wait"]).unwrap();
         assert_eq!(exec.argv.unwrap(), ["ls", "-l", "--wait"]);
         assert_eq!((exec.kind, exec.prompt), (Kind::Exec, None));
+    }
+
+    #[test]
+    fn when_and_whether_a_task_runs_is_said_with_it() {
+        let plain = task(&["r", "p"]).unwrap();
+        assert_eq!((plain.priority, plain.not_before, plain.approval), (Priority::Normal, None, false));
+        for (name, wanted) in [
+            ("critical", Priority::Critical),
+            ("high", Priority::High),
+            ("normal", Priority::Normal),
+            ("low", Priority::Low),
+        ] {
+            assert_eq!(task(&["r", "p", "--priority", name]).unwrap().priority, wanted);
+        }
+        let time = "2030-01-31T18:00:00Z";
+        let held = task(&["--not-before", time, "--unique", "nightly", "--approval", "r", "p"]).unwrap();
+        assert_eq!(held.not_before, Some(time.parse().unwrap()));
+        assert_eq!((held.unique_key.as_deref(), held.approval), (Some("nightly"), true));
+        let soon = task(&["--not-before", "2h", "r", "p"]).unwrap().not_before.unwrap();
+        assert!(soon > jiff::Timestamp::now(), "{soon}");
     }
 
     #[test]

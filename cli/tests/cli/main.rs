@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod lost_answers;
+mod orders;
+mod queues;
 mod results;
 mod scripts;
 mod support;
 mod tasks;
 mod up;
+mod worker;

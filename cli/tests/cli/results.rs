@@ -1,60 +1,16 @@
 //! What comes back: outcomes, patches and branches. The test is the worker.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use protocol::{
-    client::LeasedClient,
     event::{EventBody, NewEvent, NewEvents},
-    inside::HeldLease,
-    lease::{LeaseQuery, Leased},
-    report::{DiffStat, Outcome, Report, Tokens},
-    task::Artifact,
+    report::{Outcome, Report},
 };
-use sha2::{Digest, Sha256};
 
-use crate::support::{Home, within};
-
-const SCRIPT: &str = "echo hi";
-
-/// Sends an `exec` task, and takes and starts it as its worker does.
-async fn started(home: &Home, id: &str) -> LeasedClient {
-    home.cli(&["send", "--id", id, "--exec", "sample", "--", "sh", "-c", SCRIPT]).await.ok();
-    take(home).await
-}
-
-/// Waits for a task, and starts it.
-async fn take(home: &Home) -> LeasedClient {
-    let worker = home.worker("sample").await;
-    let query = LeaseQuery { request_id: uuid::Uuid::new_v4(), wait: 50 };
-    let Leased { task, lease } =
-        within(worker.lease(&"sample".parse().unwrap(), &query)).await.unwrap().unwrap();
-    let task = worker.with_lease(HeldLease { task: task.id, token: lease.token, attempt: lease.attempt });
-    task.start().await.unwrap();
-    task
-}
-
-fn report(outcome: Outcome, message: &str, artifacts: Vec<Artifact>) -> Report {
-    Report {
-        outcome,
-        reason: (outcome != Outcome::Succeeded).then(|| "because: it did not".to_owned()),
-        exit_code: Some(if outcome == Outcome::Succeeded { 0 } else { 3 }),
-        message: Some(message.to_owned()),
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        log_tail: String::new(),
-        artifacts,
-    }
-}
-
-async fn upload(task: &LeasedClient, name: &str, file: &Path) -> Artifact {
-    let bytes = fs::read(file).unwrap();
-    let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let artifact = Artifact { name: name.to_owned(), size: bytes.len() as u64, sha256 };
-    task.put_artifact(&artifact, file).await.unwrap();
-    artifact
-}
+use crate::{
+    support::Home,
+    worker::{SCRIPT, report, started, take, upload},
+};
 
 #[tokio::test]
 async fn each_outcome_has_its_code_in_every_command() {

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use protocol::{
-    Secret,
+    EventBody, Secret, TaskState,
     client::{Endpoint, OwnerClient, WorkerClient},
     ids::QueueName,
     worker::NewWorker,
@@ -135,6 +136,20 @@ impl Home {
         let worker = NewWorker { queue, name: "test".to_owned() };
         let registered = self.owner().register_worker(&worker).await.unwrap();
         WorkerClient::new(Endpoint::Unix(self.data().join("run/worker.sock")), registered.token).unwrap()
+    }
+
+    /// Waits until a task has come into a state.
+    pub(crate) async fn reaches(&self, id: &str, wanted: TaskState) {
+        let mut events = self.owner().events(&id.parse().unwrap(), 0, true).await.unwrap();
+        let there = async {
+            loop {
+                let event = events.next().await.expect("it ends in another state").unwrap();
+                if matches!(event.event.body, EventBody::State { state, .. } if state == wanted) {
+                    return;
+                }
+            }
+        };
+        within(there).await;
     }
 
     /// A repository with one commit, in the folder `name`, and registered under that name.

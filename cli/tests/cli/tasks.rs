@@ -1,8 +1,9 @@
 //! Tasks from a shell, with the coordinator in between and no sandbox: they wait in their queue.
 
-use std::process::Stdio;
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use crate::support::{Home, kill, within};
+use protocol::{TaskState, submit::NewTask};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -113,4 +114,62 @@ async fn ctrl_c_leaves_the_task_and_says_how_to_go_on() {
     assert!(told.contains("goes on"), "{told}");
     assert_eq!(within(send.wait()).await.unwrap().code(), Some(7));
     assert_eq!(home.cli(&["poll", "t"]).await.code, Some(7));
+}
+
+#[tokio::test]
+async fn a_task_waits_for_its_time_and_keeps_its_key_while_it_does() {
+    let home = Home::new();
+    let _up = home.up().await;
+    let repo = home.repo("sample").await;
+    let commit = home.git(&repo, &["rev-parse", "HEAD"]).await;
+    let send = ["send", "--base", commit.trim(), "--unique", "nightly", "sample", "x"];
+    let first = [&send[..], &["--id", "first", "--not-before", "2h", "--priority", "low"]].concat();
+    home.cli(&first).await.ok();
+    home.reaches("first", TaskState::Scheduled).await;
+    let polled = home.cli(&["poll", "first"]).await;
+    assert!(polled.out.contains("state: scheduled\n"), "{polled:?}");
+    assert!(
+        polled.out.contains("\nnot_before: 2") && polled.out.contains("\nunique_key: nightly\n"),
+        "{polled:?}"
+    );
+    let task: serde_json::Value =
+        serde_json::from_str(&home.cli(&["poll", "--json", "first"]).await.out).unwrap();
+    assert_eq!(task["priority"], "low");
+
+    let second = home.cli(&[&send[..], &["--id", "second"]].concat()).await;
+    assert_eq!(second.code, Some(6), "{second:?}");
+    assert!(second.err.contains("task first has the key"), "{second:?}");
+    assert!(second.err.contains("code-workers poll first"), "{second:?}");
+    home.cli(&["cancel", "first"]).await.ok();
+    home.cli(&[&send[..], &["--id", "second"]].concat()).await.ok();
+    let retried = home.cli(&["retry", "first"]).await;
+    assert_eq!(retried.code, Some(6), "{retried:?}");
+    assert!(retried.err.contains("code-workers poll second"), "{retried:?}");
+}
+
+#[tokio::test]
+async fn a_list_goes_over_as_many_pages_as_there_are() {
+    let home = Home::new();
+    let _up = home.up().await;
+    let repo = home.repo("sample").await;
+    let commit = home.git(&repo, &["rev-parse", "HEAD"]).await.trim().to_owned();
+    let owner = home.owner();
+    let many = protocol::limits::PAGE_ROWS as usize + 1;
+    let sent = (0..many).map(|_| {
+        let (owner, base) = (owner.clone(), Some(commit.clone()));
+        async move {
+            let (queue, prompt) = ("sample".to_owned(), Some("x".to_owned()));
+            let task = NewTask { queue, prompt, base, ..NewTask::default() };
+            owner.submit(&task, Duration::ZERO).await.unwrap();
+        }
+    });
+    within(futures_util::future::join_all(sent)).await;
+    let ids = |listed: String| -> BTreeSet<String> {
+        listed.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let all = home.cli(&["list", "--all"]).await.ok();
+    assert_eq!((all.lines().count(), ids(all).len()), (many, many));
+    assert_eq!(ids(home.cli(&["list"]).await.ok()).len(), 20);
+    assert_eq!(home.cli(&["list", "--all", "--state", "succeeded"]).await.ok(), "");
+    assert_eq!(home.cli(&["list", "--all", "--queue", "other"]).await.ok(), "");
 }
