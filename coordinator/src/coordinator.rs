@@ -133,6 +133,7 @@ pub async fn run(
     background.spawn(coordinator.source().run(held_queues, stop.clone()));
     background.spawn(coordinator.keys.clone().sweep(coordinator.queue.clone(), stop.clone()));
     background.spawn(sweeper.run(clock, stop.clone()));
+    background.spawn(coordinator.outputs.clone().keep_flushed(stop.clone()));
     background.spawn(coordinator.clone().keep_time());
     background.close();
     let mut damage = watch_for_damage(coordinator.queue.clone(), stop.clone());

@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     config::Retention,
     crash_point::crash_point,
+    output,
     queue::{Kind, Queue, StoreError},
 };
 
@@ -98,9 +99,7 @@ impl Sweeper {
             for task in &tasks {
                 let (path, removed) = match kind {
                     Kind::Output => {
-                        let path = folders.output().join(task.as_str());
-                        let removed = std::fs::remove_file(&path);
-                        (path, removed)
+                        (folders.output().join(task.as_str()), output::remove(&folders.output(), task))
                     }
                     Kind::Artifacts => {
                         let path = folders.artifacts(task);

@@ -161,11 +161,10 @@ pub(super) async fn result(
 ) -> Result<JsonBody<Accepted>, Failure> {
     check(&report)?;
     let claim = claim(&coordinator, &worker, &id, &lease)?;
-    let now = coordinator.clock.now();
     let mut usage = None;
     if coordinator.queue.runs(&id, claim) {
         let (outputs, task) = (coordinator.outputs.clone(), id.clone());
-        blocking(move || outputs.say_dropped(&task, claim, now)).await?;
+        blocking(move || outputs.flush(&task)).await?;
         if coordinator.queue.is_agents(&id, claim) == Some(true) {
             usage = coordinator.keys.revoke(&id, claim.attempt).await;
             crash_point("key.revoked");

@@ -2,15 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use protocol::{Event, EventBody, NewEvent, TaskId};
+use protocol::{Event, TaskId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Open, Outputs, line};
+use super::{
+    Open, Outputs, Told,
+    append::broken,
+    kept::{Paths, Place, View},
+    line,
+    tell::Teller,
+};
 use crate::queue::{Queue, StoreError, locked};
 
 /// Events that one reading brings at most, and bytes of output that it goes through.
@@ -22,16 +29,19 @@ pub struct Follower {
     open: Open,
     queue: Arc<Queue>,
     changed: watch::Receiver<()>,
-    /// Events up to this place are not wanted.
-    after: u64,
-    /// Lifecycle events that were gone through.
-    events: u64,
-    /// Lines that were gone through, and their bytes.
-    lines: u64,
-    offset: u64,
-    ended: bool,
+    teller: Teller,
+    /// Where a part was not there any more when it was looked for.
+    missed: Option<Place>,
     /// Whether it waits for what is yet to come.
     waits: bool,
+}
+
+/// What comes next of the output.
+enum Next {
+    /// So much of a part, from its own byte `from` to byte `to`; lines before the part.
+    Part { path: PathBuf, from: u64, to: u64, lines: u64 },
+    /// What is there begins again at this place.
+    Hole(Place),
 }
 
 impl Outputs {
@@ -48,8 +58,8 @@ impl Outputs {
     ) -> Result<Follower, StoreError> {
         let open = self.open(queue, task)?;
         let changed = open.stream.changed.subscribe();
-        let queue = queue.clone();
-        Ok(Follower { open, queue, changed, after, events: 0, lines: 0, offset: 0, ended: false, waits })
+        let teller = Teller::new(task.clone(), after);
+        Ok(Follower { open, queue: queue.clone(), changed, teller, missed: None, waits })
     }
 }
 
@@ -57,7 +67,7 @@ impl Follower {
     /// The next events, when there are some. Nothing after the terminal one, when the program stops, or when the
     /// disk fails.
     pub async fn next(mut self, stop: &CancellationToken) -> Option<(Vec<Event>, Self)> {
-        while !self.ended && !stop.is_cancelled() {
+        while !self.teller.ended && !stop.is_cancelled() {
             self.changed.mark_unchanged();
             let (reader, read) = tokio::task::spawn_blocking(move || {
                 let read = self.read();
@@ -74,7 +84,7 @@ impl Follower {
             if !more && !self.waits {
                 return None;
             }
-            if !more && !self.ended {
+            if !more && !self.teller.ended {
                 tokio::select! {
                     _ = self.changed.changed() => {}
                     () = stop.cancelled() => {}
@@ -86,84 +96,98 @@ impl Follower {
 
     /// A few of the events that are there, and whether there are more.
     fn read(&mut self) -> Result<(Vec<Event>, bool), StoreError> {
-        let broken = |error: std::io::Error| StoreError::Storage(format!("output file: {error}"));
-        let path = self.open.outputs.path(&self.open.task);
-        // Both counts of one moment: no line that comes later stands before one of these lifecycle events.
-        let (told, len) = {
-            let file = locked(&self.open.stream.file);
-            let told = *locked(&self.open.stream.told);
-            let on_disk = || path.metadata().map_or(0, |metadata| metadata.len());
-            (told, file.as_ref().map_or_else(on_disk, |file| file.len))
-        };
-        let Some(told) = told else { return Ok((Vec::new(), false)) };
-        let lifecycle = self.queue.lifecycle(&self.open.task, told.n, self.events, told.events)?;
-        let mut lifecycle = lifecycle.into_iter().peekable();
-        let mut found = Vec::new();
-        let limit = len.min(self.offset + BYTES);
-        let mut whole = len;
-        if self.offset < limit {
-            let mut file = File::open(&path).map_err(broken)?;
-            file.seek(SeekFrom::Start(self.offset)).map_err(broken)?;
-            let mut lines = BufReader::new(file.take(len - self.offset));
-            let mut text = Vec::new();
-            while self.offset < limit && found.len() < EVENTS {
-                text.clear();
-                let size = lines.read_until(b'\n', &mut text).map_err(broken)?;
-                if text.last() != Some(&b'\n') {
-                    // Cut off by a crash; the next writer takes it away.
-                    whole = self.offset;
-                    break;
-                }
-                let line = self.parse(&text);
-                while lifecycle.peek().is_some_and(|event| event.seq <= line.l) {
-                    self.tell_lifecycle(lifecycle.next(), &mut found);
-                }
-                self.offset += line::bytes(size);
-                self.lines += 1;
-                let event = Event {
-                    seq: line.l + self.lines,
-                    task: self.open.task.clone(),
-                    attempt: line.a,
-                    event: line.e,
-                };
-                if event.seq > self.after {
-                    found.push(event);
+        let Some((told, view)) = self.look()? else { return Ok((Vec::new(), false)) };
+        let task = &self.open.task;
+        self.teller.hear(self.queue.lifecycle(task, told.n, self.teller.events, told.events)?);
+        let limit = view.end.bytes.min(self.teller.at.bytes + BYTES);
+        while self.teller.at.bytes < limit && self.teller.found.len() < EVENTS {
+            match self.next_part(&view) {
+                Next::Hole(to) => self.teller.tell_hole(&view.runs, to),
+                Next::Part { path, from, to, lines } => {
+                    if from == 0 {
+                        self.teller.tell_damage(lines);
+                    }
+                    if !self.read_part(&path, from, to)? {
+                        return Ok((self.teller.take(), true));
+                    }
                 }
             }
         }
-        if self.offset < whole {
-            return Ok((found, true));
+        let more = self.teller.at.bytes < view.end.bytes;
+        if !more {
+            self.teller.tell_damage(view.end.lines);
+            self.teller.tell_lifecycle(u64::MAX);
         }
-        while lifecycle.peek().is_some() {
-            self.tell_lifecycle(lifecycle.next(), &mut found);
-        }
-        Ok((found, false))
+        Ok((self.teller.take(), more))
     }
 
-    fn tell_lifecycle(&mut self, event: Option<Event>, found: &mut Vec<Event>) {
-        let Some(event) = event else { return };
-        self.events = event.seq;
-        if let EventBody::State { state, .. } = event.event.body {
-            self.ended = state.is_terminal();
-        }
-        let seq = event.seq + self.lines;
-        if seq > self.after {
-            found.push(Event { seq, ..event });
-        }
+    /// Both of one moment: no line that comes later stands before one of these lifecycle events.
+    fn look(&self) -> Result<Option<(Told, View)>, StoreError> {
+        let mut file = locked(&self.open.stream.file);
+        let told = *locked(&self.open.stream.told);
+        let kept = self.open.outputs.kept(&mut file, &self.open.task).map_err(|error| broken(&error))?;
+        Ok(told.map(|told| (told, kept.view.clone())))
     }
 
-    fn parse(&self, text: &[u8]) -> line::Line {
-        serde_json::from_slice(text).unwrap_or_else(|error| line::Line {
-            l: self.events,
-            a: 0,
-            i: 0,
-            e: NewEvent {
-                at: jiff::Timestamp::UNIX_EPOCH,
-                body: EventBody::Error {
-                    message: format!("this line of the output file is damaged: {error}"),
-                },
-                raw: None,
+    fn next_part(&self, view: &View) -> Next {
+        let paths = Paths::of(&self.open.outputs.folder, &self.open.task);
+        let at = self.teller.at.bytes;
+        if at < view.head {
+            return Next::Part { path: paths.head, from: at, to: view.head, lines: 0 };
+        }
+        let later = view.segments.iter().position(|start| start.bytes > at);
+        let next = later.and_then(|later| view.segments.get(later));
+        let index = later.unwrap_or(view.segments.len()).checked_sub(1);
+        match (index.and_then(|index| view.segments.get(index)), next) {
+            (Some(start), next) => Next::Part {
+                path: paths.segment(*start),
+                from: at - start.bytes,
+                to: next.map_or(view.end.bytes, |next| next.bytes) - start.bytes,
+                lines: start.lines,
             },
-        })
+            (None, next) => Next::Hole(next.copied().unwrap_or(view.end)),
+        }
+    }
+
+    /// Reads lines of a part, to its end or until there are enough. False where it is not there any more: what is
+    /// there must be looked at again.
+    fn read_part(&mut self, path: &Path, from: u64, to: u64) -> Result<bool, StoreError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound && self.missed != Some(self.teller.at) => {
+                self.missed = Some(self.teller.at);
+                return Ok(false);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.teller.pass_damaged(to - from);
+                return Ok(true);
+            }
+            Err(error) => return Err(broken(&error)),
+        };
+        file.seek(SeekFrom::Start(from)).map_err(|error| broken(&error))?;
+        let mut lines = BufReader::new(file.take(to - from));
+        let (mut text, mut at) = (Vec::new(), from);
+        while at < to && self.teller.found.len() < EVENTS && at - from < BYTES {
+            text.clear();
+            let size = lines.read_until(b'\n', &mut text).map_err(|error| broken(&error))?;
+            if text.last() != Some(&b'\n') {
+                // The part is shorter than it was.
+                self.teller.pass_damaged(to - at);
+                break;
+            }
+            at += line::bytes(size);
+            match line::read_event(&text) {
+                Some(line) => self.teller.tell_line(line, line::bytes(size)),
+                None => self.teller.pass_damaged(line::bytes(size)),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let task: &TaskId = &self.open.task;
+        f.debug_struct("Follower").field("task", task).field("teller", &self.teller).finish_non_exhaustive()
     }
 }

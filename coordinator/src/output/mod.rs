@@ -1,42 +1,74 @@
 //! A task's events in one order, though they are kept in two places: lifecycle events in the database, agent output
-//! in one file a task that is never flushed with a lease.
+//! in files of the task's own that are never flushed with a lease.
 //!
-//! Each line of the file carries `l`, the count of the task's lifecycle events before it. So line number `o` has
-//! the place `l + o`, and lifecycle event `n` has `n` plus the count of lines whose `l` is below `n`: one dense
-//! order, and nothing is written twice. What makes it hold: a line's `l` is taken, and the line written, under the
-//! file's lock, and a reader looks at both counts under the same lock. `docs/decisions/0002-event-order.md`.
+//! Each line of output carries `o`, its number among the task's lines, and `l`, the count of the task's lifecycle
+//! events before it. So it has the place `l + o`, and lifecycle event `n` has `n` plus the count of lines whose `l` is
+//! below `n`: one dense order, nothing is written twice, and what is removed from the middle moves nothing. What makes
+//! it hold: a line's `l` is taken, and the line written, under the file's lock, and a reader looks at both counts under
+//! the same lock. `docs/decisions/0002-event-order.md`.
 
 mod append;
+mod flush;
 mod follow;
+mod hole;
+mod kept;
 mod line;
+mod scan;
+mod tell;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
-use protocol::TaskId;
+use protocol::{TaskId, limits};
 use tokio::sync::watch;
 
 use crate::{
     queue::{Committed, Queue, Row, Stand, StoreError, locked, unknown_task},
     tokens::Claim,
 };
-use append::OutputFile;
 pub use follow::Follower;
+use kept::{Kept, Paths};
+
+/// How much of a task's output is kept, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Of its head.
+    pub head: u64,
+    /// Of one segment of its end; what one event brings is never parted.
+    pub segment: u64,
+    /// How many segments there are. One of them is being filled.
+    pub segments: usize,
+}
+
+impl Bounds {
+    /// Together [`limits::TASK_OUTPUT_BYTES`].
+    pub const KEPT: Self = Self {
+        head: limits::TASK_OUTPUT_BYTES / 4 * 3,
+        segment: limits::TASK_OUTPUT_BYTES / 32,
+        segments: 8,
+    };
+}
 
 /// The streams of tasks whose output is being written or read. The others are on disk alone.
 pub struct Outputs {
     folder: PathBuf,
+    bounds: Bounds,
     open: Mutex<HashMap<TaskId, Arc<Stream>>>,
+    /// Those with something that is not flushed.
+    grown: Mutex<HashMap<TaskId, Arc<Stream>>>,
 }
 
 /// One task's stream. Lock order: `file`, then `told`; the writer's thread takes `told` alone, and never waits for
 /// a file.
 struct Stream {
-    file: Mutex<Option<OutputFile>>,
+    file: Mutex<Option<Kept>>,
     told: Mutex<Option<Told>>,
+    /// Held while its files are flushed; before `file`.
+    flushing: Mutex<()>,
     changed: watch::Sender<()>,
 }
 
@@ -68,7 +100,13 @@ impl Outputs {
     /// With output files in this folder.
     #[must_use]
     pub fn new(folder: PathBuf) -> Arc<Self> {
-        Arc::new(Self { folder, open: Mutex::default() })
+        Self::bounded(folder, Bounds::KEPT)
+    }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub fn bounded(folder: PathBuf, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { folder, bounds, open: Mutex::default(), grown: Mutex::default() })
     }
 
     /// Follows what was committed. Runs on the writer's thread.
@@ -93,7 +131,12 @@ impl Outputs {
             .entry(task.clone())
             .or_insert_with(|| {
                 let changed = watch::Sender::new(());
-                Arc::new(Stream { file: Mutex::default(), told: Mutex::default(), changed })
+                Arc::new(Stream {
+                    file: Mutex::default(),
+                    told: Mutex::default(),
+                    flushing: Mutex::default(),
+                    changed,
+                })
             })
             .clone();
         // From here on nothing that is committed is missed; what was committed before is read now.
@@ -109,9 +152,29 @@ impl Outputs {
         Ok(open)
     }
 
-    fn path(&self, task: &TaskId) -> PathBuf {
-        self.folder.join(task.as_str())
+    /// What is kept of the task's output, found on disk where it is not known yet.
+    fn kept<'a>(&self, file: &'a mut Option<Kept>, task: &TaskId) -> io::Result<&'a mut Kept> {
+        Ok(match file {
+            Some(kept) => kept,
+            none => none.insert(Kept::open(Paths::of(&self.folder, task), self.bounds)?),
+        })
     }
+}
+
+/// Removes all output of an ended task from the folder of outputs.
+///
+/// # Errors
+/// What the disk says; what is not there needs no removing.
+pub fn remove(folder: &Path, task: &TaskId) -> io::Result<()> {
+    let paths = Paths::of(folder, task);
+    for removed in [std::fs::remove_dir_all(paths.end), std::fs::remove_file(paths.head)] {
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Open {

@@ -1,0 +1,78 @@
+//! Flushing output: before a task's result is committed, and now and then while it runs. Never with a lease, and
+//! never under a lock that an append or the writer's thread waits for.
+
+use std::{collections::BTreeSet, fs::File, io, path::PathBuf, sync::Arc, time::Duration};
+
+use protocol::TaskId;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{Open, Outputs, Stream};
+use crate::queue::locked;
+
+/// How often what has grown is flushed.
+const OFTEN: Duration = Duration::from_secs(1);
+
+impl Outputs {
+    /// Returns when all that is stored of a task's events is on disk. A disk that fails is told in the log alone:
+    /// the result that comes next is worth more than the output. Waits for the disk.
+    pub fn flush(self: &Arc<Self>, task: &TaskId) {
+        locked(&self.grown).remove(task);
+        // A stream with something to flush is among these.
+        let Some(stream) = locked(&self.open).get(task).cloned() else { return };
+        self.flush_stream(&Open { outputs: self.clone(), task: task.clone(), stream });
+    }
+
+    /// Flushes what has grown, a file at most once a second, until `stop`; then once more.
+    pub async fn keep_flushed(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = interval(OFTEN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = false;
+        while !last {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => last = true,
+            }
+            let grown = std::mem::take(&mut *locked(&self.grown));
+            if grown.is_empty() {
+                continue;
+            }
+            let outputs = self.clone();
+            let flushed = tokio::task::spawn_blocking(move || {
+                for (task, stream) in grown {
+                    outputs.flush_stream(&Open { outputs: outputs.clone(), task, stream });
+                }
+            });
+            // An error means that the program ends.
+            let _ = flushed.await;
+        }
+    }
+
+    fn flush_stream(&self, open: &Open) {
+        let stream: &Stream = &open.stream;
+        // Who comes second waits for what the first one flushes.
+        let _turn = locked(&stream.flushing);
+        let Some(grown) = locked(&stream.file).as_mut().map(|kept| std::mem::take(&mut kept.grown)) else {
+            return;
+        };
+        if let Err(error) = sync(&grown) {
+            tracing::error!(task = %open.task, %error, "output is not known to be on disk");
+            if let Some(kept) = &mut *locked(&stream.file) {
+                kept.grown.extend(grown);
+            }
+            locked(&self.grown).insert(open.task.clone(), open.stream.clone());
+        }
+    }
+}
+
+fn sync(paths: &BTreeSet<PathBuf>) -> io::Result<()> {
+    for path in paths {
+        match File::open(path) {
+            Ok(file) => file.sync_data()?,
+            // A segment that was dropped since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
