@@ -1,7 +1,7 @@
 //! `cancel`: ends tasks early.
 
 use clap::Args;
-use protocol::{TaskId, limits};
+use protocol::{Code, TaskId, limits};
 
 use super::each;
 use crate::{
@@ -24,7 +24,10 @@ pub(crate) async fn run(context: &Context, command: &Cancel) -> Result<Exit, Fai
     let client = context.client()?;
     let how = protocol::task::Cancel { grace_s: command.grace };
     each(&command.ids, async |id| {
-        let task = client.cancel(id, &how).await?;
+        let task = client.cancel(id, &how).await.map_err(|error| {
+            let remedy = format!("it has ended, and stays so; what came of it: code-workers poll {id}");
+            Failure::refused(error, Code::WrongState, &remedy)
+        })?;
         if task.state.is_terminal() {
             say(&format!("{id}: {}", task.state))?;
         } else {

@@ -24,11 +24,12 @@ pub(crate) struct Drain {
 
 pub(crate) async fn run(context: &Context, command: &Drain) -> Result<Exit, Failure> {
     let (client, queue) = (context.client()?, &command.queue);
-    let mut interrupt = interrupts()?;
-    let left = set_mode(&client, queue, QueueMode::Draining).await?.depth.unfinished();
     if !command.wait {
+        set_mode(&client, queue, QueueMode::Draining).await?;
         return Ok(Exit::Succeeded);
     }
+    let mut interrupt = interrupts()?;
+    let left = set_mode(&client, queue, QueueMode::Draining).await?.depth.unfinished();
     tokio::select! {
         ended = until_empty(&client, queue, left) => ended.map(|()| Exit::Succeeded),
         _ = interrupt.recv() => {

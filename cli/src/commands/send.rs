@@ -47,9 +47,9 @@ pub(crate) struct Send {
     /// How many seconds an attempt may run.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Before or after which others it comes. [default: normal]
-    #[arg(long, value_parser = priorities())]
-    priority: Option<Priority>,
+    /// Before or after which others it comes.
+    #[arg(long, default_value = "normal", value_parser = priorities())]
+    priority: Priority,
     /// Start it no earlier: at a time such as 2030-01-31T18:00:00Z, or after a duration such as 2h.
     #[arg(long, value_name = "TIME", value_parser = start_time)]
     not_before: Option<Timestamp>,
@@ -88,7 +88,7 @@ impl Send {
             base: self.base,
             timeout_s: self.timeout,
             budget_usd: self.budget,
-            priority: self.priority.unwrap_or_default(),
+            priority: self.priority,
             not_before: self.not_before,
             unique_key: self.unique,
             approval: self.approval,

@@ -39,7 +39,7 @@ async fn several_are_cancelled_and_the_worst_is_the_code() {
     let cancelled = home.cli(&["cancel", "a", "none", "b"]).await;
     refused(&cancelled, &["none"]);
     assert_eq!(cancelled.out, "a: cancelled\nb: cancelled\n");
-    refused(&home.cli(&["cancel", "a"]).await, &["a is cancelled"]);
+    refused(&home.cli(&["cancel", "a"]).await, &["a is cancelled", "code-workers poll a"]);
     home.set("COORDINATOR_URL", "http://127.0.0.1:1");
     let gone = home.cli(&["cancel", "a", "b", "c"]).await;
     assert_eq!(gone.code, Some(5), "{gone:?}");
