@@ -116,6 +116,77 @@ async fn a_damaged_row_is_reported_and_the_others_are_served() {
     );
 }
 
+/// One statement behind the coordinator's back, as a flipped bit would be: its row's checksum stays.
+async fn told_after(flip: &str) -> (Code, Code) {
+    let mut house = House::open().await;
+    let (_worker, lease) = house.started("t").await;
+    lease.result(&crate::house::report(protocol::report::Outcome::Succeeded)).await.unwrap();
+    house.stop().await;
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    assert!(database.execute(flip, []).unwrap() > 0, "{flip}");
+    drop(database);
+    let house = house.restart().await;
+    let read = house.owner.task(&id("t"), std::time::Duration::ZERO).await;
+    let retried = house.owner.retry(&id("t"), &protocol::task::Retry::default()).await;
+    let code = |result: Result<protocol::Task, _>| match result {
+        Ok(task) => panic!("{flip}: {task:?} was served"),
+        Err(error) => crate::house::code::<()>(Err(error)),
+    };
+    (code(read), code(retried))
+}
+
+#[tokio::test]
+async fn a_value_that_is_not_what_was_written_is_told_and_never_served() {
+    for flip in [
+        "UPDATE tasks SET attempt = 2 WHERE id = 't'",
+        "UPDATE tasks SET finished_at = finished_at + 1 WHERE id = 't'",
+        "UPDATE tasks SET base_commit = replace(base_commit, '1', '2') WHERE id = 't'",
+        "UPDATE tasks SET principal = 'other' WHERE id = 't'",
+        "UPDATE bodies SET work = replace(work, 'true', 'tsue')",
+    ] {
+        assert_eq!(told_after(flip).await, (Code::Internal, Code::Internal), "{flip}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_and_an_event_that_are_damaged_are_told() {
+    let mut house = House::open().await;
+    let (_worker, lease) = house.started("t").await;
+    lease.result(&crate::house::report(protocol::report::Outcome::Succeeded)).await.unwrap();
+    house.stop().await;
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    database.execute("UPDATE reports SET body = replace(body, 'done', 'dune')", []).unwrap();
+    database.execute("UPDATE events SET attempt = 7 WHERE n = 2", []).unwrap();
+    drop(database);
+    let house = house.restart().await;
+    let read = house.owner.task(&id("t"), std::time::Duration::ZERO).await;
+    assert_eq!(crate::house::code(read), Code::Internal);
+    let events = house.events("t", 0, 10).await;
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[tokio::test]
+async fn commits_that_are_missing_are_told_at_the_opening() {
+    let base = tempfile::tempdir().unwrap();
+    let folders = folders(base.path());
+    let queues = open_queue(&folders);
+    seed(&queues).await;
+    drop(queues);
+    let database = folders.coordinator_db();
+    let wal = database.with_extension("db-wal");
+    let older = [&database, &wal].map(|file| std::fs::read(file).unwrap_or_default());
+    let queues = open_queue(&folders);
+    submit(&queues, vec![named("acknowledged")]).await;
+    drop(queues);
+    for (file, content) in [&database, &wal].into_iter().zip(older) {
+        std::fs::write(file, content).unwrap();
+    }
+    let Err(StoreError::Damaged(why)) = Store::open(&database, |_| ()) else { panic!("it was opened") };
+    assert!(why.contains("was acknowledged") && why.contains("coordinator.mark"), "{why}");
+    std::fs::remove_file(database.with_extension("mark")).unwrap();
+    Store::open(&database, |_| ()).unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_new_work_and_loses_nothing() {
     let Some(small) = SmallDisk::mount() else { return };
