@@ -147,8 +147,31 @@ fn what_a_sandbox_said_before_it_died_is_not_lost() {
     until(|| fs::read_to_string(&events).unwrap().contains("said later"));
     pids_of(&place, "runsc-sandbox").into_iter().for_each(|pid| kill_process(pid, Signal::KILL).unwrap());
     place.up();
-    place.start_cli(&["logs", "-f", "long"]).wait_for("said later");
+    let said = place.start_cli(&["logs", "-f", "--json", "long"]).wait_for("said later");
+    assert!(said.contains("\"attempt\":1"), "the second says it too: {said}");
     place.cli(&["cancel", "long"]).ok();
+}
+
+/// As long as a lease lives: the sandbox stands still until its task was given away, and then goes on.
+#[test]
+fn a_sandbox_that_stood_still_spoils_nothing_when_it_goes_on() {
+    // While it stands still it comes no nearer to its end, as it would with one long sleep.
+    let mut place = with_a_running("echo begun; for i in $(seq 80); do sleep 0.1; done; echo ended");
+    let stopped = pids_of(&place, "runsc-sandbox");
+    stopped.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+    place.launch(&["sample"]);
+    let mut logs = place.start_cli(&["logs", "-f", "--json", "long"]);
+    let second = logs.wait_for("\"attempt\":2");
+    assert!(logs.told().contains("lease_expired"), "{second}");
+    stopped.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
+    // Its worker found that its time was over, and ended; the other one goes on.
+    place.launchers()[0].wait_for("long: lost");
+    logs.wait_for("\"succeeded\"");
+    let task = place.task("long");
+    assert_eq!((&task["attempt"], &task["result"]["outcome"]), (&2.into(), &"succeeded".into()), "{task:#}");
+    let events = place.cli(&["logs", "--json", "long"]).ok();
+    let ended: Vec<_> = events.lines().filter(|line| line.contains("\"ended\"")).collect();
+    assert!(ended.len() == 1 && ended[0].contains("\"attempt\":2"), "{events}");
 }
 
 /// Waits for what nobody tells of.
