@@ -23,6 +23,7 @@ use super::{
     Bounds, line,
     scan::{Scanned, scan},
 };
+use crate::crash_point::crash_point;
 
 /// A place in a task's output: the lines before it and their bytes, counting those that are gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -206,6 +207,7 @@ impl Kept {
             }
         };
         put(file, self.view.end.bytes - self.view.last_start(), &chunk.text)?;
+        crash_point("output.written");
         self.grown.insert(path);
         let chunk = std::mem::take(chunk);
         self.view.end.bytes += line::bytes(chunk.text.len());

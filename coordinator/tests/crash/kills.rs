@@ -1,0 +1,197 @@
+//! The coordinator is killed again and again under load; then all that was acknowledged is looked for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use tokio::process::Child;
+
+use crate::{
+    check, child::Plan, end, gateway::gateway, owners, place, place::Place, readers, workers, world::World,
+};
+
+/// Where it is killed: once the load comes by there for the nth time, n up to this.
+pub(crate) const POINTS: [(&str, u64); 11] = [
+    ("store.written", 40),
+    ("store.committed", 40),
+    ("store.answered", 40),
+    ("output.written", 20),
+    ("artifact.received", 4),
+    ("artifact.settled", 4),
+    ("artifact.placed", 3),
+    ("artifacts.placed", 3),
+    ("key.minted", 5),
+    ("key.revoked", 4),
+    ("result.accepted", 10),
+];
+/// Answers after which it is killed from outside, where it did not come by its crash point.
+const ANSWERS: u64 = 400;
+/// Kills on one place; then all is checked, and the next place is taken.
+const KILLS_OF_ROUND: u64 = 50;
+/// Tasks that may run at once.
+const MAX_RUNNING: u32 = 7;
+const OWNERS: u64 = 4;
+const WORKERS: u64 = 9;
+const READERS: u64 = 2;
+
+pub(crate) fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
+}
+
+/// The seed of this run, which it says.
+pub(crate) fn seed() -> u64 {
+    let seed = number("CODE_WORKERS_CRASH_SEED", fastrand::u64(0..1_000_000));
+    println!("CODE_WORKERS_CRASH_SEED={seed}");
+    seed
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kills() {
+    let (seed, kills) = (seed(), number("CODE_WORKERS_CRASH_KILLS", 12));
+    let mut left = kills;
+    let mut met: BTreeMap<String, u64> = BTreeMap::new();
+    for round in 0.. {
+        let of_round = left.min(KILLS_OF_ROUND);
+        if of_round == 0 {
+            break;
+        }
+        let first = kills - left;
+        left -= of_round;
+        let load = tokio::task::LocalSet::new();
+        load.run_until(round_of_kills(seed + round, first, of_round, &mut met)).await;
+    }
+    println!("killed at: {met:?}");
+    if kills >= 200 {
+        for (point, _) in POINTS {
+            let met = met.contains_key(point) || point.starts_with("key.");
+            assert!(met, "the load never came by {point}");
+        }
+    }
+}
+
+async fn round_of_kills(seed: u64, first: u64, kills: u64, met: &mut BTreeMap<String, u64>) {
+    let began = Instant::now();
+    let place = Place::new().await;
+    let gateway = gateway(&place).await;
+    let scratch = place.beside("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let world = Arc::new(World::new(place.folders.clone(), scratch, seed, gateway.is_some()));
+    let load = load(&world);
+    let mut dice = world.dice("killer", 0);
+    for kill in first..first + kills {
+        // Named points in turn, and moments of chance in between.
+        let (point, most) = POINTS[usize::try_from(kill / 2).unwrap() % POINTS.len()];
+        let crash = kill.is_multiple_of(2).then(|| (point.to_owned(), dice.u64(1..=most)));
+        let plan = Plan { max_running: MAX_RUNNING, crash: crash.clone(), ..Plan::default() };
+        let answers = if crash.is_some() { ANSWERS } else { dice.u64(0..ANSWERS) };
+        let by_itself = one_life(&place, &world, &plan, answers).await;
+        let at = if by_itself { point } else { "any moment" };
+        *met.entry(at.to_owned()).or_default() += 1;
+    }
+    let mut child =
+        begin(&place, &world, &Plan { max_running: MAX_RUNNING, ..Plan::default() }).await.unwrap();
+    drain(&world).await;
+    for part in load {
+        tokio::time::timeout(place::PATIENCE, part).await.expect("the load did not end").unwrap();
+    }
+    let owner = world.owner();
+    let mut end = end::look(&owner).await;
+    kill(&place, &mut child).await;
+    let _child = begin(&place, &world, &Plan::default()).await.unwrap();
+    end.later = end::states(&world.owner()).await;
+    let history = world.recorder.history(MAX_RUNNING);
+    let faults = check::faults(&history, &end);
+    let few: Vec<_> =
+        faults.iter().take(20).map(|fault| fault.chars().take(600).collect::<String>()).collect();
+    assert!(few.is_empty(), "seed {seed}: {} faults, the first of them:\n{}", faults.len(), few.join("\n"));
+    nothing_is_left_over(&place, world.agents).await;
+    println!(
+        "seed {seed}: {kills} kills, {} tasks, {} answers, {:.1} s",
+        end.tasks.len(),
+        history.facts.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+fn load(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
+    let owners = (0..OWNERS).map(|number| tokio::task::spawn_local(owners::owner(world.clone(), number)));
+    let workers = (0..WORKERS).map(|number| tokio::task::spawn_local(workers::worker(world.clone(), number)));
+    let readers = (0..READERS).map(|number| tokio::task::spawn_local(readers::reader(world.clone(), number)));
+    let counter = tokio::task::spawn_local(readers::counter(world.clone()));
+    owners.chain(workers).chain(readers).chain([counter]).collect()
+}
+
+/// Starts a coordinator; `None` where it came by its crash point before its doors were open.
+async fn begin(place: &Place, world: &World, plan: &Plan) -> Option<Child> {
+    let mut child = place.start(plan);
+    if let Some(status) = place.open(&mut child).await {
+        place.require_killed(status);
+        return None;
+    }
+    world.generation.send_modify(|generation| *generation += 1);
+    Some(child)
+}
+
+async fn kill(place: &Place, child: &mut Child) {
+    child.start_kill().unwrap();
+    place.require_killed(child.wait().await.unwrap());
+}
+
+/// One coordinator, until it is killed; whether it did it itself, at its crash point.
+async fn one_life(place: &Place, world: &World, plan: &Plan, answers: u64) -> bool {
+    let Some(mut child) = begin(place, world, plan).await else { return true };
+    let enough = world.answers.load(Ordering::SeqCst) + answers;
+    let living = async {
+        while world.answers.load(Ordering::SeqCst) < enough {
+            world.a_little().await;
+        }
+    };
+    tokio::select! {
+        status = child.wait() => {
+            place.require_killed(status.unwrap());
+            return true;
+        }
+        () = living => {}
+    }
+    kill(place, &mut child).await;
+    false
+}
+
+/// No more tasks come; those that there are end.
+async fn drain(world: &World) {
+    world.closing.cancel();
+    let owner = world.owner();
+    let waiting = async {
+        loop {
+            let held = std::mem::take(&mut world.known.lock().unwrap().held);
+            for id in held {
+                owners::approve(world, &owner, id).await;
+            }
+            let open = end::states(&owner).await.into_values().filter(|state| !state.is_terminal()).count();
+            let held = world.known.lock().unwrap().held.len();
+            if open == 0 && held == 0 {
+                break;
+            }
+            world.a_little().await;
+        }
+    };
+    if tokio::time::timeout(place::PATIENCE, waiting).await.is_err() {
+        let open: Vec<_> =
+            end::states(&owner).await.into_iter().filter(|(_, state)| !state.is_terminal()).collect();
+        panic!("these never ended: {open:?}");
+    }
+    world.done.cancel();
+}
+
+/// The next coordinator puts every accepted artifact into its place, and has every key accounted for.
+async fn nothing_is_left_over(place: &Place, gateway: bool) {
+    let database = rusqlite::Connection::open(place.folders.coordinator_db()).unwrap();
+    let count = |table: &str| -> i64 {
+        database.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    place::until(|| count("uploads") == 0 && (count("keys") == 0 || !gateway)).await;
+    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+}

@@ -1,0 +1,3 @@
+//! (later)
+use crate::child::Plan;
+pub(crate) async fn sweep(_plan: &Plan) {}
