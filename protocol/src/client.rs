@@ -218,7 +218,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Endpoint;
+    use super::{ClientError, Code, Endpoint, Problem};
 
     #[test]
     fn endpoints() {
@@ -228,5 +228,13 @@ mod tests {
         for bad in ["", "127.0.0.1:7222", "https://x", "http://", "http://a/b", "unix://x"] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_an_answer_that_may_be_another_later_is_asked_for_again() {
+        let refused = |status| ClientError::Refused(Problem { status, ..Problem::new(Code::Internal, "") });
+        let again: Vec<_> = (400..600).filter(|status| refused(*status).is_passing()).collect();
+        assert_eq!(again[..3], [408, 429, 500]);
+        assert_eq!(again.len(), 102, "and all over 500");
     }
 }

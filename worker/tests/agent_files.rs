@@ -53,6 +53,15 @@ fn every_file_is_good_and_names_how_to_install_its_agent() {
 }
 
 #[test]
+fn every_cli_can_go_on_with_a_conversation() {
+    for (name, word) in [("opencode", "--continue"), ("claude", "--continue"), ("codex", "resume")] {
+        let go_on = shipped(name).go_on.unwrap();
+        assert!(go_on.iter().any(|argument| argument == word), "{name}: {go_on:?}");
+    }
+    assert!(shipped("command").go_on.is_none(), "a program of the repository's own has no such word");
+}
+
+#[test]
 fn an_agent_that_is_not_there_is_answered_with_those_that_are() {
     let error = load(&folder(), &"nobody".parse().unwrap()).unwrap_err().to_string();
     assert!(error.contains("nobody") && error.contains("claude, codex, command, opencode"), "{error}");
@@ -138,6 +147,11 @@ fn a_file_with_faults_is_refused_with_all_of_them() {
     assert!(faults("{ text = \"/item/text\" }", "{ txet = \"/item/text\" }").contains("txet"));
     assert!(faults("\"/item/text\"", "\"item\"").contains("JSON pointer"));
     assert!(faults("providers = [\"openai\"]", "providers = [\"other\"]").contains("model.default"));
+    let further = faults("\"--last\", \"--json\", \"-\"]", "\"{prompt}\", \"{key}\"]");
+    assert!(
+        further.contains("{prompt} stands in continue") && further.contains("continue[3]: {key}"),
+        "{further}"
+    );
     let two = faults("\"-\"]", "\"{prompt}\", \"{key}\"]");
     assert!(two.contains("{prompt}") && two.contains("{key}"), "{two}");
     assert!(faults(".codex/config.toml", "../x").contains("below HOME"));

@@ -268,6 +268,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_disk_did_not_take_is_counted_and_what_comes_after_is_whole() {
+        let (_folder, mut spool, mut reader) = spool();
+        spool.add(output("before"));
+        spool.flush();
+        let writable = std::mem::replace(&mut spool.file, File::open(&spool.path).unwrap());
+        spool.add(output("not taken"));
+        spool.flush();
+        spool.file = writable;
+        spool.add(output("after"));
+        spool.finish();
+        let events = reader.next_events().await.unwrap().unwrap();
+        let bodies: Vec<_> = events.into_iter().map(|event| event.body).collect();
+        assert_eq!(bodies[..2], [output("before"), output("after")]);
+        assert!(matches!(bodies[2..], [EventBody::Dropped { bytes: 50.. }]), "{bodies:?}");
+    }
+
+    #[tokio::test]
     async fn a_reader_that_has_read_all_waits_for_more() {
         let (_folder, mut spool, mut reader) = spool();
         let (found, ()) = tokio::join!(reader.next_events(), async {
