@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Open, Outputs, Stream};
-use crate::queue::locked;
+use crate::{crash_point::crash_point, queue::locked};
 
 /// How often what has grown is flushed.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -55,13 +55,18 @@ impl Outputs {
         let Some(grown) = locked(&stream.file).as_mut().map(|kept| std::mem::take(&mut kept.grown)) else {
             return;
         };
+        if grown.is_empty() {
+            return;
+        }
         if let Err(error) = sync(&grown) {
             tracing::error!(task = %open.task, %error, "output is not known to be on disk");
             if let Some(kept) = &mut *locked(&stream.file) {
                 kept.grown.extend(grown);
             }
             locked(&self.grown).insert(open.task.clone(), open.stream.clone());
+            return;
         }
+        crash_point("output.flushed");
     }
 }
 

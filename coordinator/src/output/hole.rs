@@ -11,26 +11,27 @@ pub(super) struct Piece {
     pub(super) end: Place,
 }
 
-/// The pieces from one place to the other, in their order. `runs` are in theirs.
+/// The pieces from one place to the other, in their order. `runs` are in theirs. Bytes without a line, which damage
+/// leaves, belong to the piece after them, or to none.
 pub(super) fn pieces(runs: &[Run], from: Place, to: Place) -> Vec<Piece> {
     let mut found = Vec::new();
     let mut at = from;
     let ends = runs.iter().skip(1).map(|run| run.after).chain([to]);
     for (run, end) in runs.iter().zip(ends) {
-        if run.after >= to {
+        if run.after.lines >= to.lines {
             break;
         }
-        if run.after > at {
+        if run.after.lines > at.lines {
             found.push(Piece { of: None, end: run.after });
             at = run.after;
         }
-        let end = end.min(to);
-        if end > at {
+        let end = if end.lines < to.lines { end } else { to };
+        if end.lines > at.lines {
             found.push(Piece { of: Some((run.l, run.a)), end });
             at = end;
         }
     }
-    if at < to {
+    if at.lines < to.lines {
         found.push(Piece { of: None, end: to });
     }
     found

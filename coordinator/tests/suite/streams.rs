@@ -1,10 +1,14 @@
 //! Events: one order, wherever they are kept, and whenever they are read.
 
+mod bounds;
+
+use std::{path::PathBuf, sync::Mutex};
+
 use futures_util::StreamExt as _;
 use protocol::{Code, Event, EventBody, TaskState, event::NewEvents, limits, report::Outcome};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::house::{House, KEY, batch, code, id, named, output, report, soon};
+use crate::house::{House, KEY, batch, code, id, named, output, report, soon, until};
 
 fn text(event: &Event) -> String {
     match &event.event.body {
@@ -127,8 +131,7 @@ async fn a_file_of_the_first_version_is_read_and_gone_on_from() {
     let filler = output(&"x".repeat(limits::OUTPUT_LINE_BYTES));
     let filler = serde_json::json!({"l": 3, "a": 1, "i": 1, "e": filler}).to_string() + "\n";
     let lines = limits::TASK_OUTPUT_BYTES / filler.len() as u64;
-    let text: String =
-        (1..=lines).map(|n| filler.replacen("\"i\":1", &format!("\"i\":{n}"), 1)).collect();
+    let text: String = (1..=lines).map(|n| filler.replacen("\"i\":1", &format!("\"i\":{n}"), 1)).collect();
     let path = house.folders.output().join("t");
     tokio::fs::write(&path, &text).await.unwrap();
     assert_eq!(house.events("t", 3 + lines - 1, 1).await[0].seq, 3 + lines);
@@ -156,6 +159,66 @@ async fn a_line_over_its_limit_is_cut_and_said() {
     assert_eq!(text(&events[1]), format!("5:dropped {}", limits::OUTPUT_LINE_BYTES));
     assert_eq!((text(&events[2]).as_str(), &events[2].event.raw), ("6:short", &None));
     assert_eq!(text(&events[3]), format!("7:dropped {}", limits::OUTPUT_LINE_BYTES + 1));
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_delays_nothing() {
+    let house = House::open().await;
+    let (_, lease) = house.started("t").await;
+    let mut stuck = tokio::net::TcpStream::connect(house.address).await.unwrap();
+    let request = format!(
+        "GET /tasks/t/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n\r\n",
+        house.address
+    );
+    stuck.write_all(request.as_bytes()).await.unwrap();
+    // Its stream has begun. From here on it reads nothing, and there comes more than sockets hold.
+    soon(stuck.readable()).await.unwrap();
+    let long = "x".repeat(limits::OUTPUT_LINE_BYTES);
+    for round in 0..10_u64 {
+        let stored = soon(lease.events(&batch(round * 10, &[long.as_str(); 10]))).await.unwrap().stored;
+        assert_eq!(stored, round * 10 + 10);
+    }
+    soon(lease.result(&report(Outcome::Succeeded))).await.unwrap();
+    assert_eq!(texts(&house.events("t", 103, 100).await), ["104:succeeded"], "others read on");
+    let mut all = Vec::new();
+    soon(stuck.read_to_end(&mut all)).await.unwrap();
+    let all = String::from_utf8(all).unwrap();
+    let ids: Vec<u64> = all.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+    assert_eq!(ids, (1..=104).collect::<Vec<_>>(), "nothing is lost to it");
+}
+
+/// The task's state in the database each time that output was flushed. One test a process, so nothing else is here.
+static FLUSHED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static DATABASE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn note_flushes(house: &House) {
+    *DATABASE.lock().unwrap() = Some(house.folders.coordinator_db());
+    coordinator::crash_point::on_crash_points(|point| {
+        if point == "output.flushed" {
+            let database = rusqlite::Connection::open(DATABASE.lock().unwrap().as_ref().unwrap()).unwrap();
+            let state = database.query_row("SELECT state FROM tasks WHERE id = 't'", [], |row| row.get(0));
+            FLUSHED.lock().unwrap().push(state.unwrap());
+        }
+    });
+}
+
+#[tokio::test]
+async fn output_is_on_disk_before_its_result() {
+    let house = House::open().await;
+    let (_, lease) = house.started("t").await;
+    note_flushes(&house);
+    lease.events(&batch(0, &["a"])).await.unwrap();
+    lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    assert_eq!(*FLUSHED.lock().unwrap(), ["running"]);
+}
+
+#[tokio::test]
+async fn output_is_on_disk_soon_though_its_task_runs_on() {
+    let house = House::open().await;
+    let (_, lease) = house.started("t").await;
+    note_flushes(&house);
+    lease.events(&batch(0, &["a"])).await.unwrap();
+    until(|| !FLUSHED.lock().unwrap().is_empty()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,500 @@
+//! What a reader sees of a stream whose middle is gone, whose files are damaged, or that was opened again.
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc};
+
+use coordinator::{
+    Clock,
+    output::{Bounds, Follower, Outputs},
+    queue::{LeaseRequest, Queue, Reported},
+    tokens::{Claim, Tokens},
+};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+use protocol::{
+    Event, EventBody, TaskId, TaskState, event::NewEvents, folders::Folders, report::Outcome, submit::NewTask,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::house::{folders, id, named, output, queue, report, seed, submit};
+
+/// So small that a few events go over them.
+const SMALL: Bounds = Bounds { head: 2_000, segment: 600, segments: 3 };
+
+/// One task whose worker writes, and all that its stream must say.
+struct Stand {
+    _base: tempfile::TempDir,
+    folders: Folders,
+    runtime: tokio::runtime::Runtime,
+    open: Option<(Arc<Queue>, Arc<Outputs>)>,
+    claim: Claim,
+    /// Output events of the attempt.
+    sent: u64,
+    /// All events, in their order; of output, the bytes of its line too.
+    expected: Vec<(Said, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Said {
+    State(TaskState),
+    Output(String),
+}
+
+const TASK: &str = "t";
+/// What is said after damage.
+const END: &str = "the end";
+
+impl Stand {
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let folders = folders(base.path());
+        std::fs::create_dir_all(folders.output()).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let claim = Claim { attempt: 0, serial: 0 };
+        let (expected, runtime) = (Vec::new(), runtime.unwrap());
+        let mut stand = Self { _base: base, folders, runtime, open: None, claim, sent: 0, expected };
+        stand.reopen();
+        let (queues, _) = stand.open.clone().unwrap();
+        stand.runtime.block_on(async {
+            seed(&queues).await;
+            submit(&queues, vec![NewTask { max_attempts: Some(20), ..named(TASK) }]).await;
+        });
+        stand.expected.push((Said::State(TaskState::Ready), 0));
+        stand.begin_attempt();
+        stand
+    }
+
+    /// As after a crash: nothing but the files knows anything.
+    fn reopen(&mut self) {
+        if let Some((queues, _)) = self.open.take() {
+            queues.close();
+        }
+        let tokens = Tokens::open(&self.folders.data.join("coordinator.secret")).unwrap();
+        let outputs = Outputs::bounded(self.folders.output(), SMALL);
+        let database = self.folders.coordinator_db();
+        let queues = Queue::open(&database, tokens, outputs.clone(), Arc::default(), 0, Clock::start());
+        self.open = Some((queues.unwrap().0, outputs));
+    }
+
+    /// Leaves what a crash in the middle of a write leaves.
+    fn crash(&mut self) {
+        let end = self.folders.output().join(format!("{TASK}+end"));
+        let number = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.split_once('-').map_or(0, |(bytes, _)| bytes.parse().unwrap())
+        };
+        if let Some(newest) = self.files().into_keys().max_by_key(number) {
+            let torn = b"0123abcd {\"l\":3,\"o\":";
+            std::fs::OpenOptions::new().append(true).open(newest).unwrap().write_all(torn).unwrap();
+        }
+        if end.exists() {
+            let lines = self.expected.iter().filter(|(_, size)| *size > 0).count();
+            let bytes: u64 = self.expected.iter().map(|(_, size)| size).sum();
+            std::fs::write(end.join(format!("{bytes}-{lines}")), "").unwrap();
+            let runs = std::fs::OpenOptions::new().append(true).open(end.join("runs"));
+            runs.unwrap().write_all(b"0123abcd {").unwrap();
+        }
+        self.reopen();
+    }
+
+    fn begin_attempt(&mut self) {
+        let (queues, _) = self.open.clone().unwrap();
+        let (clock, stop) = (Clock::start(), CancellationToken::new());
+        let (claim, id) = self.runtime.block_on(async {
+            let worker = queues.add_worker(queue("q"), "w".to_owned(), clock.now()).await.unwrap();
+            let request = LeaseRequest { worker, queue: queue("q"), request: uuid::Uuid::new_v4() };
+            let leased = queues.lease(&request, std::time::Duration::ZERO, clock, &stop).await;
+            let lease = leased.unwrap().unwrap().lease;
+            let claim = queues.tokens().claim(&id(TASK), lease.attempt, lease.token.expose());
+            queues.start(&id(TASK), claim, clock.now()).await.unwrap();
+            (claim, id(TASK))
+        });
+        assert!(queues.runs(&id, claim));
+        (self.claim, self.sent) = (claim, 0);
+        self.expected.extend([TaskState::Leased, TaskState::Running].map(|state| (Said::State(state), 0)));
+    }
+
+    /// The attempt ends as lost, and the next one begins; or the task ends.
+    fn end_attempt(&mut self, outcome: Outcome) {
+        let (queues, _) = self.open.clone().unwrap();
+        let reported = Reported { id: id(TASK), claim: self.claim, report: report(outcome), usage: None };
+        self.runtime.block_on(async {
+            let now = Clock::start().now();
+            let state = queues.finish(reported, now).await.unwrap().state;
+            self.expected.push((Said::State(state), 0));
+            if state == TaskState::Scheduled {
+                queues.reap(now + std::time::Duration::from_secs(1_000)).await.unwrap();
+                self.expected.push((Said::State(TaskState::Ready), 0));
+            }
+        });
+    }
+
+    fn append(&mut self, sizes: &[usize], repeated: u64) {
+        let (queues, outputs) = self.open.clone().unwrap();
+        let first = self.sent.saturating_sub(repeated);
+        let earlier = self.expected.iter().rev().filter_map(|(said, _)| match said {
+            Said::Output(text) => Some(output(text)),
+            Said::State(_) => None,
+        });
+        let again = usize::try_from(self.sent - first).unwrap();
+        let mut events: Vec<_> = earlier.take(again).collect();
+        events.reverse();
+        for size in sizes {
+            let lifecycle = self.expected.iter().filter(|(said, _)| matches!(said, Said::State(_))).count();
+            let line = self.expected.len() - lifecycle + 1;
+            self.sent += 1;
+            let text = format!("{line}:{}", "x".repeat(*size));
+            let event = output(&text);
+            let numbers = serde_json::json!({"l": lifecycle, "o": line, "a": self.claim.attempt, "i": self.sent, "e": event});
+            self.expected.push((Said::Output(text), numbers.to_string().len() as u64 + 10));
+            events.push(event);
+        }
+        let stored = outputs.append(&queues, &id(TASK), self.claim, NewEvents { first, events });
+        assert_eq!(stored.unwrap().stored, self.sent);
+    }
+
+    fn follow(&self, after: u64) -> Follower {
+        let (queues, outputs) = self.open.clone().unwrap();
+        outputs.follow(&queues, &id(TASK), after, false).unwrap()
+    }
+
+    fn read(&self, after: u64) -> Vec<Event> {
+        let mut found = Vec::new();
+        let mut reader = self.follow(after);
+        while let Some((events, next)) = self.step(reader) {
+            found.extend(events);
+            reader = next;
+        }
+        found
+    }
+
+    fn step(&self, reader: Follower) -> Option<(Vec<Event>, Follower)> {
+        self.runtime.block_on(reader.next(&CancellationToken::new()))
+    }
+
+    /// Every event once and as it was, or in exactly one hole that says how much it is. What was dropped, in bytes.
+    fn check(&self, after: u64, found: &[Event]) -> u64 {
+        let (mut last, mut gone) = (after, 0);
+        for event in found {
+            let text = format!("{event:?} after {last}, from {after}, of {}", self.expected.len());
+            assert!(event.seq > last, "{text}");
+            let passed = usize::try_from(last).unwrap()..usize::try_from(event.seq).unwrap();
+            match &event.event.body {
+                EventBody::Dropped { bytes } => {
+                    let lost = &self.expected[passed];
+                    assert!(lost.iter().all(|(said, _)| matches!(said, Said::Output(_))), "{text}");
+                    let size: u64 = lost.iter().map(|(_, size)| size).sum();
+                    // Who comes into the middle of a hole is told of all of it.
+                    assert!(
+                        *bytes == size || (last == after && after > 0 && *bytes > size),
+                        "{text}, {size}"
+                    );
+                    gone += bytes;
+                }
+                EventBody::State { state, .. } => {
+                    assert_eq!(passed.len(), 1, "{text}");
+                    assert_eq!(self.expected[passed.start].0, Said::State(*state), "{text}");
+                }
+                EventBody::Output { text: said, .. } => {
+                    assert_eq!(passed.len(), 1, "{text}");
+                    assert_eq!(self.expected[passed.start].0, Said::Output(said.clone()), "{text}");
+                }
+                _ => panic!("{text}"),
+            }
+            last = event.seq;
+        }
+        assert_eq!(last.max(after), after.max(self.expected.len() as u64), "all of it is told");
+        gone
+    }
+
+    /// No word is served that was not said, and none under another number. How many errors are told, and whether
+    /// [`END`] is there.
+    fn check_damaged(&self) -> (u64, bool) {
+        let (mut last, mut errors, mut end) = (0, 0, false);
+        for event in self.read(0) {
+            assert!(event.seq > last, "{event:?} after {last}");
+            last = event.seq;
+            match event.event.body {
+                EventBody::Output { text, .. } if text == END => end = true,
+                EventBody::Output { text, .. } => {
+                    let said = &self.expected[usize::try_from(event.seq).unwrap() - 1].0;
+                    assert_eq!(said, &Said::Output(text));
+                }
+                EventBody::Error { message } => {
+                    errors += 1;
+                    assert!(message.contains("damaged"), "{message}");
+                }
+                _ => {}
+            }
+        }
+        (errors, end)
+    }
+
+    /// Sizes of the files of output that are there.
+    fn files(&self) -> BTreeMap<PathBuf, u64> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.folders.output()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != "runs" {
+                    found.insert(entry.path(), entry.metadata().unwrap().len());
+                }
+            }
+        }
+        found
+    }
+
+    fn check_bounds(&self) {
+        let files = self.files();
+        let head = self.folders.output().join(TASK);
+        let (mut kept, mut dropped) = (0, 0);
+        for (path, size) in &files {
+            // A line larger than a segment has one for itself.
+            let most = if *path == head { SMALL.head } else { SMALL.segment.max(1_200) };
+            assert!(*size <= most, "{}: {size}", path.display());
+            kept += size;
+        }
+        assert!(files.len() <= 1 + SMALL.segments, "{files:?}");
+        for event in self.read(0) {
+            if let EventBody::Dropped { bytes } = event.event.body {
+                dropped += bytes;
+            }
+        }
+        assert_eq!(kept + dropped, self.expected.iter().map(|(_, size)| size).sum::<u64>());
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Events of these sizes; some of the last ones are sent again before them.
+    Append(Vec<usize>, u64),
+    Reopen,
+    /// A crash cut off a line, or came when a segment had just begun.
+    Crash,
+    NextAttempt,
+    /// A slow reader, which began long ago, reads on a little.
+    Read,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let sizes = proptest::collection::vec(prop_oneof![0..60_usize, 0..900_usize], 0..12);
+    let step = prop_oneof![
+        8 => (sizes, 0..4_u64).prop_map(|(sizes, again)| Step::Append(sizes, again)),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
+        1 => Just(Step::NextAttempt),
+        2 => Just(Step::Read),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        cases: 60, failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn what_is_kept_is_told_once_and_what_is_not_is_counted(steps in steps(), ends in any::<bool>()) {
+        let mut stand = Stand::new();
+        let (mut slow, mut seen) = (None, Vec::new());
+        let mut attempts = 1;
+        for step in steps {
+            match step {
+                Step::Append(sizes, again) => stand.append(&sizes, again),
+                Step::Reopen => {
+                    slow = None;
+                    stand.reopen();
+                }
+                Step::Crash => {
+                    slow = None;
+                    stand.crash();
+                }
+                Step::NextAttempt if attempts < 20 => {
+                    attempts += 1;
+                    stand.end_attempt(Outcome::Lost);
+                    stand.begin_attempt();
+                }
+                Step::NextAttempt => {}
+                Step::Read => {
+                    let last = seen.last().map_or(0, |event: &Event| event.seq);
+                    let reader = slow.take().unwrap_or_else(|| stand.follow(last));
+                    if let Some((events, reader)) = stand.step(reader) {
+                        seen.extend(events);
+                        slow = Some(reader);
+                    }
+                }
+            }
+        }
+        if ends {
+            stand.end_attempt(Outcome::Succeeded);
+        }
+        let whole = stand.read(0);
+        let total = stand.check(0, &whole);
+        stand.check_bounds();
+        let step = stand.expected.len() / 12 + 1;
+        for after in (0..=stand.expected.len()).step_by(step) {
+            stand.check(after as u64, &stand.read(after as u64));
+        }
+        let last = seen.last().map_or(0, |event| event.seq);
+        while let Some((events, reader)) = slow.take().and_then(|reader| stand.step(reader)) {
+            seen.extend(events);
+            slow = Some(reader);
+        }
+        if seen.last().map_or(0, |event| event.seq) == last {
+            seen.extend(stand.read(last));
+        }
+        check_slow(&stand, &seen);
+        stand.reopen();
+        assert_eq!(stand.read(0), whole, "after a restart");
+        assert_eq!(stand.check(0, &whole), total);
+    }
+}
+
+/// As [`Stand::check`], for one who went away now and then: a hole that began while it was away counts whole.
+fn check_slow(stand: &Stand, seen: &[Event]) {
+    let mut last = 0;
+    for event in seen {
+        assert!(event.seq > last, "{event:?} after {last}");
+        let passed = usize::try_from(last).unwrap()..usize::try_from(event.seq).unwrap();
+        match &event.event.body {
+            EventBody::Dropped { bytes } => {
+                assert!(*bytes >= stand.expected[passed].iter().map(|(_, size)| size).sum(), "{event:?}");
+            }
+            EventBody::Output { text, .. } => {
+                assert_eq!((passed.len(), &stand.expected[passed.start].0), (1, &Said::Output(text.clone())));
+            }
+            _ => assert_eq!(passed.len(), 1, "{event:?}"),
+        }
+        last = event.seq;
+    }
+    assert_eq!(last, stand.expected.len() as u64);
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        cases: 60, failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn a_flipped_bit_is_told_and_never_served(
+        sizes in proptest::collection::vec(0..300_usize, 1..60),
+        place in any::<proptest::sample::Index>(),
+        bit in 0..8_u8,
+        attempts in 1..3_usize,
+    ) {
+        let mut stand = Stand::new();
+        for attempt in 0..attempts {
+            if attempt > 0 {
+                stand.end_attempt(Outcome::Lost);
+                stand.begin_attempt();
+            }
+            for sizes in sizes.chunks(7) {
+                stand.append(sizes, 0);
+            }
+        }
+        let sent = stand.sent;
+        let files: Vec<_> = stand.files().into_iter().filter(|(_, size)| *size > 1).collect();
+        let total: u64 = files.iter().map(|(_, size)| size - 1).sum();
+        // Any byte but a file's last.
+        let mut at = place.index(usize::try_from(total).unwrap()) as u64;
+        let (path, at) = files.iter().find_map(|(path, size)| {
+            if at < size - 1 {
+                return Some((path, usize::try_from(at).unwrap()));
+            }
+            at -= size - 1;
+            None
+        }).unwrap();
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[at] ^= 1 << bit;
+        let harmless = bytes[at].is_ascii_uppercase() && bit == 5 && {
+            let line = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(at, |end| at - end - 1);
+            line < 8
+        };
+        std::fs::write(path, bytes).unwrap();
+        stand.reopen();
+        assert_eq!(stand.check_damaged(), (u64::from(!harmless), false), "{}, {at}, {bit}", path.display());
+        // Opened again, it knows where the worker stands.
+        let (queues, outputs) = stand.open.clone().unwrap();
+        let again = NewEvents { first: sent, events: vec![output(END)] };
+        let stored = outputs.append(&queues, &id(TASK), stand.claim, again).unwrap().stored;
+        assert_eq!(stored, sent + 1, "it goes on");
+        // The damaged line may have gone with the middle.
+        let (errors, end) = stand.check_damaged();
+        assert!(errors <= 1 && end);
+    }
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        cases: 40, failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn what_a_power_failure_takes_is_not_made_up(
+        sizes in proptest::collection::vec(0..300_usize, 1..60),
+        cuts in proptest::collection::vec((any::<proptest::sample::Index>(), any::<proptest::sample::Index>(), any::<bool>()), 1..4),
+    ) {
+        let mut stand = Stand::new();
+        for sizes in sizes.chunks(7) {
+            stand.append(sizes, 0);
+        }
+        for (file, place, whole) in cuts {
+            let files: Vec<_> = stand.files().into_iter().collect();
+            let Some((path, size)) = files.get(file.index(files.len().max(1))) else { continue };
+            if whole {
+                std::fs::remove_file(path).unwrap();
+            } else {
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                file.set_len(place.index(usize::try_from(*size).unwrap() + 1) as u64).unwrap();
+            }
+        }
+        stand.reopen();
+        stand.check_damaged();
+        let (queues, outputs) = stand.open.clone().unwrap();
+        let mut first = stand.sent;
+        let last = loop {
+            let again = NewEvents { first, events: vec![output(END)] };
+            let stored = outputs.append(&queues, &id(TASK), stand.claim, again).unwrap().stored;
+            if stored == first + 1 {
+                break stand.read(0).pop().unwrap();
+            }
+            assert!(stored < first, "the worker is told where to go on: {stored}, not {first}");
+            first = stored;
+        };
+        assert_eq!(last.event.body, output(END).body);
+    }
+}
+
+#[test]
+fn a_reader_that_keeps_up_sees_no_hole_and_one_that_does_not_sees_one() {
+    let mut stand = Stand::new();
+    let (mut seen, late) = (Vec::new(), stand.follow(0));
+    let (_, late) = stand.step(late).unwrap();
+    let mut live = stand.follow(0);
+    for _ in 0..40 {
+        stand.append(&[200], 0);
+        let (events, next) = stand.step(live).unwrap();
+        seen.extend(events);
+        live = next;
+    }
+    assert_eq!(stand.check(0, &seen), 0, "nothing was dropped for it");
+    let (events, _) = stand.step(late).unwrap();
+    let holes: Vec<_> =
+        events.iter().filter(|event| matches!(event.event.body, EventBody::Dropped { .. })).collect();
+    assert_eq!(holes.len(), 1);
+    let last = events.last().unwrap();
+    assert_eq!((last.seq, &last.event.body), (43, &seen.last().unwrap().event.body), "the end is there");
+    stand.check(3, &events);
+}
+
+#[test]
+fn removed_output_leaves_nothing() {
+    let mut stand = Stand::new();
+    stand.append(&[500; 20], 0);
+    assert!(stand.files().len() > 2);
+    let (folder, task): (_, TaskId) = (stand.folders.output(), id(TASK));
+    coordinator::output::remove(&folder, &task).unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    coordinator::output::remove(&folder, &task).unwrap();
+}
