@@ -121,8 +121,8 @@ pub(super) async fn submit(
     let (ids, new) = take_in(&coordinator, tasks).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     if many {
-        let tasks = ids.into_iter().map(|id| read(&coordinator, id));
-        let tasks = futures_util::future::try_join_all(tasks).await?;
+        let queue = coordinator.queue.clone();
+        let tasks = blocking(move || queue.tasks(&ids)).await??;
         return Ok((status, JsonBody(tasks)).into_response());
     }
     let Some(id) = ids.into_iter().next() else {
@@ -172,17 +172,16 @@ fn answer(task: Task, lines: bool) -> Response {
     }
 }
 
-async fn read(coordinator: &Coordinator, id: TaskId) -> Result<Task, Failure> {
-    let queue = coordinator.queue.clone();
-    let missing = unknown_task(&id);
-    let task = blocking(move || queue.task(&id)).await??;
-    task.ok_or(Failure(missing))
+/// One task, read where it is asked for: a few pages that are in memory, or one read of the disk. To hand it to another
+/// thread costs more.
+fn read(coordinator: &Coordinator, id: &TaskId) -> Result<Task, Failure> {
+    Ok(coordinator.queue.task(id)?.ok_or_else(|| unknown_task(id))?)
 }
 
 /// The task when it has ended, or as it is when the time is over or the program stops.
 async fn ended_within(coordinator: &Coordinator, id: TaskId, wait: Duration) -> Result<Task, Failure> {
     if wait.is_zero() {
-        return read(coordinator, id).await;
+        return read(coordinator, &id);
     }
     let _turn = coordinator.waiting_turn()?;
     let end = Instant::now() + wait;
@@ -190,7 +189,7 @@ async fn ended_within(coordinator: &Coordinator, id: TaskId, wait: Duration) -> 
     loop {
         let mut rung = std::pin::pin!(ended.bell.notified());
         rung.as_mut().enable();
-        let task = read(coordinator, id.clone()).await?;
+        let task = read(coordinator, &id)?;
         if task.state.is_terminal() || Instant::now() >= end || coordinator.stop.is_cancelled() {
             return Ok(task);
         }
@@ -244,7 +243,7 @@ pub(super) async fn cancel(
     body: Body,
 ) -> Result<Response, Failure> {
     coordinator.queue.cancel(&id, parse_or_default(body).await?, coordinator.clock.now()).await?;
-    Ok(answer(read(&coordinator, id).await?, wants_text(&headers)))
+    Ok(answer(read(&coordinator, &id)?, wants_text(&headers)))
 }
 
 /// `POST /tasks/{id}/approve`
@@ -254,7 +253,7 @@ pub(super) async fn approve(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     coordinator.queue.command(id.clone(), Command::Approve, coordinator.clock.now()).await?;
-    Ok(answer(read(&coordinator, id).await?, wants_text(&headers)))
+    Ok(answer(read(&coordinator, &id)?, wants_text(&headers)))
 }
 
 /// `POST /tasks/{id}/retry`
@@ -268,7 +267,7 @@ pub(super) async fn retry(
     let id = id.unwrap_or_else(TaskId::generate);
     coordinator.require_room()?;
     coordinator.queue.repeat(of, id.clone(), coordinator.clock.now()).await?;
-    let task = read(&coordinator, id).await?;
+    let task = read(&coordinator, &id)?;
     Ok((StatusCode::CREATED, answer(task, wants_text(&headers))).into_response())
 }
 

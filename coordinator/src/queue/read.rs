@@ -39,19 +39,16 @@ impl Queue {
     /// # Errors
     /// The store's.
     pub fn task(&self, id: &TaskId) -> Result<Option<Task>, StoreError> {
-        self.store.read(|connection| {
-            let Some((n, mut task)) = one(connection, sql::TASK, [id.as_str()], task)? else {
-                return Ok(None);
-            };
-            let report = (n, task.attempt);
-            task.result = one(connection, sql::REPORT, report, read_report)?;
-            let swept =
-                one(connection, sql::SWEPT, [Kind::Artifacts.as_str()], |row| time(row, 0))?.flatten();
-            let kept = task.finished_at.is_none_or(|end| swept.is_none_or(|upto| end > upto));
-            let artifacts = task.result.as_ref().filter(|_| kept).map(|report| report.artifacts.clone());
-            task.artifacts = artifacts.unwrap_or_default();
-            Ok(Some(task))
-        })
+        self.store.read(|connection| whole_task(connection, id))
+    }
+
+    /// These tasks, as far as they are there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Task>, StoreError> {
+        self.store
+            .read(|connection| ids.iter().filter_map(|id| whole_task(connection, id).transpose()).collect())
     }
 
     /// What an agent task may spend.
@@ -141,6 +138,21 @@ impl Queue {
             Ok(Some((row, events.unwrap_or_default().cast_unsigned())))
         })
     }
+}
+
+fn whole_task(connection: &Connection, id: &TaskId) -> Result<Option<Task>, StoreError> {
+    let Some((n, mut task)) = one(connection, sql::TASK, [id.as_str()], task)? else {
+        return Ok(None);
+    };
+    if task.attempt == 0 {
+        return Ok(Some(task));
+    }
+    task.result = one(connection, sql::REPORT, (n, task.attempt), read_report)?;
+    let swept = one(connection, sql::SWEPT, [Kind::Artifacts.as_str()], |row| time(row, 0))?.flatten();
+    let kept = task.finished_at.is_none_or(|end| swept.is_none_or(|upto| end > upto));
+    let artifacts = task.result.as_ref().filter(|_| kept).map(|report| report.artifacts.clone());
+    task.artifacts = artifacts.unwrap_or_default();
+    Ok(Some(task))
 }
 
 fn read_report(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Report> {
