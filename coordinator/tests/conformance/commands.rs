@@ -8,7 +8,7 @@ use protocol::{Code, TaskState, queue::QueueMode, report::Outcome, task::Priorit
 /// How many queues there are; worker `w` is of queue `w % QUEUES`.
 pub(crate) const QUEUES: u8 = 2;
 /// How many workers there are.
-pub(crate) const WORKERS: u8 = 6;
+pub(crate) const WORKERS: u8 = 8;
 /// Tasks that may be leased or running at once, all queues together.
 pub(crate) const MAX_RUNNING: u32 = 3;
 /// Run time of one attempt of every task.

@@ -7,6 +7,7 @@
 
 mod both;
 mod commands;
+mod generate;
 mod model;
 mod promises;
 mod schemas;

@@ -6,19 +6,16 @@
 
 use proptest::{prelude::*, sample::select};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use protocol::{queue::QueueMode, report::Outcome, task::Priority};
 
 use crate::{
-    commands::{Base, Command, Draft, Ledger, MAX_RUNNING, Named, QUEUES, View, WORKERS},
+    commands::{Command, MAX_RUNNING, QUEUES, View},
+    generate::commands,
     model::Model,
     system::System,
 };
 
 /// As many as take a few seconds.
-const CASES: u32 = 40;
-
-const TASKS: std::ops::Range<u8> = 0..6;
-const REQUESTS: std::ops::Range<u8> = 0..8;
+const CASES: u32 = 32;
 
 /// The model, and what it was asked.
 #[derive(Debug, Clone)]
@@ -36,16 +33,12 @@ impl ReferenceStateMachine for Reference {
     }
 
     fn transitions(state: &Self) -> BoxedStrategy<Command> {
-        let fresh = prop_oneof![
-            6 => owners(state.model.now),
-            8 => workers(&state.model),
-            5 => machines(),
-        ];
+        let fresh = commands(&state.model);
         if state.past.is_empty() {
-            return fresh.boxed();
+            return fresh;
         }
         // The same message once more: a copy, or one that was late.
-        prop_oneof![6 => fresh, 1 => select(state.past.clone())].boxed()
+        prop_oneof![8 => fresh, 1 => select(state.past.clone())].boxed()
     }
 
     fn preconditions(state: &Self, command: &Command) -> bool {
@@ -64,91 +57,6 @@ impl ReferenceStateMachine for Reference {
         state.past.push(command.clone());
         state
     }
-}
-
-fn drafts(now: u64) -> impl Strategy<Value = Draft> {
-    let base = prop_oneof![
-        8 => Just(Base::Known),
-        1 => Just(Base::Commit),
-        1 => Just(Base::Branch),
-        1 => TASKS.prop_map(Base::ResultOf),
-    ];
-    let priority = select(vec![Priority::Critical, Priority::High, Priority::Normal, Priority::Low]);
-    let not_before = proptest::option::weighted(0.15, select(vec![now + 5, now + 40, now + 4_000]));
-    let key = proptest::option::weighted(0.3, 0..2_u8);
-    // One queue in twelve is not there.
-    let queue = prop_oneof![8 => Just(0), 3 => Just(1), 1 => Just(QUEUES)];
-    (TASKS, queue, any::<bool>(), base, priority, 1..4_u32, not_before, key, prop::bool::weighted(0.15))
-        .prop_map(|(id, queue, agent, base, priority, attempts, not_before, key, approval)| Draft {
-            id,
-            queue,
-            agent,
-            base,
-            priority,
-            attempts,
-            not_before,
-            key,
-            approval,
-        })
-}
-
-fn owners(now: u64) -> impl Strategy<Value = Command> {
-    let mode = proptest::option::of(select(vec![
-        QueueMode::Open,
-        QueueMode::Open,
-        QueueMode::Paused,
-        QueueMode::Draining,
-    ]));
-    prop_oneof![
-        8 => proptest::collection::vec(drafts(now), 1..4).prop_map(Command::Submit),
-        2 => (TASKS, TASKS).prop_map(|(of, id)| Command::Repeat { of, id }),
-        3 => TASKS.prop_map(Command::Cancel),
-        3 => (TASKS, proptest::option::of(0..3_u8)).prop_map(|(task, id)| Command::Message { task, id }),
-        1 => TASKS.prop_map(Command::Approve),
-        1 => (0..=QUEUES, mode, proptest::option::of(0..3_u32))
-            .prop_map(|(queue, mode, max_running)| Command::Change { queue, mode, max_running }),
-    ]
-}
-
-fn workers(model: &Model) -> impl Strategy<Value = Command> + use<> {
-    let any_lease = (TASKS, REQUESTS).prop_map(|(task, request)| Named { task, request });
-    let standing = model.leases();
-    let lease = if standing.is_empty() {
-        any_lease.boxed()
-    } else {
-        prop_oneof![1 => any_lease, 4 => select(standing)].boxed()
-    };
-    let outcome = select(vec![
-        Outcome::Succeeded,
-        Outcome::Failed,
-        Outcome::TimedOut,
-        Outcome::Cancelled,
-        Outcome::Lost,
-        Outcome::Lost,
-    ]);
-    let ledger = || select(vec![Ledger::Silent, Ledger::Held, Ledger::Settled]);
-    prop_oneof![
-        6 => (0..WORKERS, REQUESTS).prop_map(|(worker, request)| Command::Lease { worker, request }),
-        6 => lease.clone().prop_map(Command::Start),
-        3 => (lease.clone(), 0..3_u64).prop_map(|(lease, after)| Command::Heartbeat { lease, after }),
-        1 => (lease.clone(), select(vec![0, 0, 20])).prop_map(|(lease, pause)| Command::GiveBack { lease, pause }),
-        3 => (lease, outcome, 0..3_u8, ledger())
-            .prop_map(|(lease, outcome, words, ledger)| Command::Finish { lease, outcome, words, ledger }),
-        1 => (0..WORKERS).prop_map(Command::EndWorker),
-    ]
-}
-
-fn machines() -> impl Strategy<Value = Command> {
-    let seconds = vec![1, 2, 5, 10, 20, 31, 46, 60, 650, 3_700, 20_000];
-    prop_oneof![
-        4 => select(seconds).prop_map(Command::Advance),
-        4 => Just(Command::Reap),
-        2 => Just(Command::Crash),
-        2 => TASKS.prop_map(Command::Pin),
-        1 => TASKS.prop_map(Command::RefuseSource),
-        1 => select(vec![Ledger::Held, Ledger::Settled]).prop_map(Command::Settle),
-        1 => select(vec![0, 30]).prop_map(|older| Command::Forget { older }),
-    ]
 }
 
 /// The store, and what it showed last.
@@ -238,5 +146,5 @@ prop_state_machine! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_store_does_what_is_promised(sequential 1..60 => Conformance);
+    fn the_store_does_what_is_promised(sequential 1..100 => Conformance);
 }

@@ -36,6 +36,16 @@ impl Model {
         }
     }
 
+    /// Tasks that there are.
+    pub(crate) fn ids(&self) -> Vec<u8> {
+        self.tasks.keys().copied().collect()
+    }
+
+    /// Ids that no task has had.
+    pub(crate) fn new_ids(&self, of: std::ops::Range<u8>) -> Vec<u8> {
+        of.filter(|id| !self.tasks.contains_key(id) && !self.past.contains(id)).collect()
+    }
+
     /// Leases that stand.
     pub(crate) fn leases(&self) -> Vec<Named> {
         let live = self.tasks.iter().filter(|(_, task)| task.is_live());
