@@ -15,6 +15,8 @@ pub(crate) struct Sample {
     pub(crate) per_s: f64,
     /// How long each took, the shortest first.
     pub(crate) times: Vec<Duration>,
+    /// Processor time that the server used for each, in microseconds, where that was looked at.
+    pub(crate) processor_us: Option<f64>,
 }
 
 impl Sample {
@@ -22,7 +24,7 @@ impl Sample {
     pub(crate) fn new(mut times: Vec<Duration>, span: Duration) -> Self {
         times.sort_unstable();
         let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
-        Self { per_s: f64::from(count) / span.as_secs_f64(), times }
+        Self { per_s: f64::from(count) / span.as_secs_f64(), times, processor_us: None }
     }
 
     /// The time that this share of the operations (0 to 100) did not pass, in milliseconds.

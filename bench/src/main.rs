@@ -22,7 +22,7 @@ mod waiters;
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Measures code-workers.
@@ -34,6 +34,9 @@ struct CommandLine {
     /// How many clients at once.
     #[arg(long, value_delimiter = ',')]
     clients: Option<Vec<usize>>,
+    /// Which systems take turns in `queue`; usually all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    systems: Option<Vec<queue::System>>,
     /// Seconds of one turn.
     #[arg(long)]
     seconds: Option<u64>,
@@ -70,7 +73,12 @@ fn main() {
     let clients = |usual: &[usize]| asked.clients.clone().unwrap_or_else(|| usual.to_owned());
     let (name, rows) = match asked.name {
         Name::Task => ("task", task::run(rounds(5))),
-        Name::Queue => ("queue", runtime.block_on(queue::run(&clients(&[1, 16, 64]), span(2), rounds(3)))),
+        Name::Queue => {
+            let systems = asked.systems.unwrap_or_else(|| queue::System::value_variants().to_owned());
+            let clients = clients(&[1, 16, 64]);
+            let measured = queue::run(&systems, &clients, span(2), rounds(3));
+            ("queue", runtime.block_on(measured))
+        }
         Name::Dispatch => ("dispatch", runtime.block_on(dispatch::run(span(10), rounds(3)))),
         Name::Waiters => {
             ("waiters", runtime.block_on(waiters::run(&clients(&[1_000, 10_000]), span(10), rounds(1))))

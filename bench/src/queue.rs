@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use e2e::Process;
+
 use crate::{
+    api::Doors,
     load::{Client, Sample, closed_loop, median},
     systems::{
         beanstalkd::Beanstalkd,
@@ -11,7 +14,7 @@ use crate::{
         folder,
         noop::Noop,
         ours::{Bulk, Cycle, Ours, QUEUE},
-        postgres, redis,
+        postgres, processor_us, redis,
     },
     table::{Row, summed},
 };
@@ -29,20 +32,24 @@ struct Systems<'a> {
     postgres: Option<postgres::Server>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum System {
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum System {
+    /// A server that answers, and does nothing.
     Noop,
+    /// Ours.
     CodeWorkers,
+    /// The bare disk.
     Fdatasync,
+    /// beanstalkd -f 0
     Beanstalkd,
+    /// Redis, appendfsync always
     Redis,
+    /// PostgreSQL, SKIP LOCKED
     Postgres,
 }
 
 impl System {
-    const ALL: [Self; 6] =
-        [Self::Noop, Self::CodeWorkers, Self::Fdatasync, Self::Beanstalkd, Self::Redis, Self::Postgres];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Noop => "noop",
@@ -56,32 +63,38 @@ impl System {
 }
 
 impl<'a> Systems<'a> {
-    async fn start(folder: &'a Path) -> Self {
+    async fn start(folder: &'a Path, asked: &[System]) -> Self {
         let ours = Ours::start(folder, "ours").await;
         let noop = Noop::start(folder, &ours.answers().await);
-        let beanstalkd = Beanstalkd::start(folder).await;
-        let redis = redis::Server::start(folder);
-        let postgres = postgres::Server::start(folder).await;
-        let found = [beanstalkd.is_some(), redis.is_some(), postgres.is_some()];
-        for (name, found) in ["beanstalkd", "redis", "postgres"].into_iter().zip(found) {
+        let mut systems = Self { folder, ours, noop, beanstalkd: None, redis: None, postgres: None };
+        for system in asked {
+            let found = match system {
+                System::Beanstalkd => {
+                    systems.beanstalkd = Beanstalkd::start(folder).await;
+                    systems.beanstalkd.is_some()
+                }
+                System::Redis => {
+                    systems.redis = redis::Server::start(folder);
+                    systems.redis.is_some()
+                }
+                System::Postgres => {
+                    systems.postgres = postgres::Server::start(folder).await;
+                    systems.postgres.is_some()
+                }
+                System::Noop | System::CodeWorkers | System::Fdatasync => true,
+            };
             if !found {
-                eprintln!("{name} is missing: it is not installed");
+                eprintln!("{} is missing: it is not installed", system.name());
             }
         }
-        Self { folder, ours, noop, beanstalkd, redis, postgres }
+        systems
     }
 
     /// One turn of a system; `None` where it is missing, or has none with so many clients.
     async fn turn(&self, system: System, clients: usize, span: Duration) -> Option<Sample> {
         let sample = match system {
-            System::Noop => {
-                let task = self.ours.task(QUEUE);
-                closed_loop(many(clients, || Cycle::new(&self.noop.doors, &task)).await, span).await
-            }
-            System::CodeWorkers => {
-                let task = self.ours.task(QUEUE);
-                closed_loop(many(clients, || Cycle::new(&self.ours.doors, &task)).await, span).await
-            }
+            System::Noop => self.http(&self.noop.doors, &self.noop.process, clients, span).await,
+            System::CodeWorkers => self.http(&self.ours.doors, &self.ours.process, clients, span).await,
             // A disk has one queue: more who append would tell of the file system's locks.
             System::Fdatasync if clients > 1 => return None,
             System::Fdatasync => closed_loop(vec![Append::new(self.folder)], span).await,
@@ -100,6 +113,16 @@ impl<'a> Systems<'a> {
         };
         Some(sample)
     }
+
+    async fn http(&self, doors: &Doors, process: &Process, clients: usize, span: Duration) -> Sample {
+        let task = self.ours.task(QUEUE);
+        let clients = many(clients, || Cycle::new(doors, &task)).await;
+        let before = processor_us(process);
+        let mut sample = closed_loop(clients, span).await;
+        let cycles = u32::try_from(sample.times.len()).unwrap_or(u32::MAX);
+        sample.processor_us = Some((processor_us(process) - before) / f64::from(cycles));
+        sample
+    }
 }
 
 async fn many<C: Client, F: Future<Output = C>>(count: usize, new: impl Fn() -> F) -> Vec<C> {
@@ -111,14 +134,14 @@ async fn many<C: Client, F: Future<Output = C>>(count: usize, new: impl Fn() -> 
 }
 
 /// The systems take turns, round by round.
-pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec<Row> {
+pub(crate) async fn run(asked: &[System], clients: &[usize], span: Duration, rounds: usize) -> Vec<Row> {
     let folder = folder();
-    let systems = Systems::start(folder.path()).await;
+    let systems = Systems::start(folder.path(), asked).await;
     let mut samples: BTreeMap<(usize, System), Vec<Sample>> = BTreeMap::new();
     let mut flushes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds {
         for &clients in clients {
-            for system in System::ALL {
+            for &system in asked {
                 let before = systems.ours.commits().await;
                 if let Some(sample) = systems.turn(system, clients, span).await {
                     samples.entry((clients, system)).or_default().push(sample);
@@ -138,7 +161,7 @@ pub(crate) async fn run(clients: &[usize], span: Duration, rounds: usize) -> Vec
         }
         rows.push(row);
     }
-    rows.extend(bulk(&systems, span, rounds).await);
+    rows.extend(bulk(&systems, asked, span, rounds).await);
     compare(&mut rows);
     rows
 }
@@ -149,19 +172,22 @@ fn share((commits, operations): (f64, f64), (more_commits, more_operations): (f6
 }
 
 /// Arrays of a thousand tasks; what is counted is tasks.
-async fn bulk(systems: &Systems<'_>, span: Duration, rounds: usize) -> Vec<Row> {
-    let both = [("noop", &systems.noop.doors), ("code-workers", &systems.ours.doors)];
-    let mut samples = [Vec::new(), Vec::new()];
+async fn bulk(systems: &Systems<'_>, asked: &[System], span: Duration, rounds: usize) -> Vec<Row> {
+    let both = [(System::Noop, &systems.noop.doors), (System::CodeWorkers, &systems.ours.doors)];
+    let mut measured: Vec<_> = both
+        .into_iter()
+        .filter(|(system, _)| asked.contains(system))
+        .map(|(system, doors)| (system, doors, Vec::new()))
+        .collect();
     for _ in 0..rounds {
-        for ((_, doors), samples) in both.iter().zip(&mut samples) {
+        for (_, doors, samples) in &mut measured {
             let client = Bulk::new(doors, systems.ours.thousand()).await;
             let mut sample = closed_loop(vec![client], span).await;
             sample.per_s *= THOUSAND;
             samples.push(sample);
         }
     }
-    let rows = both.iter().zip(samples).map(|((name, _), samples)| summed("bulk 1000", name, 1, &samples));
-    rows.collect()
+    measured.iter().map(|(system, _, samples)| summed("bulk 1000", system.name(), 1, samples)).collect()
 }
 
 /// Says each row's throughput as a share of what HTTP alone reaches.

@@ -36,7 +36,13 @@ pub(crate) fn summed(case: &str, system: &str, clients: usize, rounds: &[Sample]
         per_s: of_all(|sample| sample.per_s),
         p50_ms: of_all(|sample| sample.percentile(50)),
         p99_ms: of_all(|sample| sample.percentile(99)),
-        more: Vec::new(),
+        more: rounds
+            .iter()
+            .map(|sample| sample.processor_us)
+            .collect::<Option<Vec<_>>>()
+            .map(|used| ("server_cpu_us", median(used)))
+            .into_iter()
+            .collect(),
     }
 }
 

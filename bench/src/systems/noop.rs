@@ -23,7 +23,8 @@ const STEPS: [&str; 5] = ["submit", "bulk", "lease", "start", "result"];
 
 /// The running server.
 pub(crate) struct Noop {
-    _process: Process,
+    /// The process.
+    pub(crate) process: Process,
     /// Its doors.
     pub(crate) doors: Doors,
 }
@@ -41,7 +42,7 @@ impl Noop {
         let line = process.wait_for("listening ");
         let owner = line.trim_start_matches("listening ").parse().expect("an address");
         let doors = Doors { owner, worker: folder.join("worker.sock"), key: "none".to_owned() };
-        Self { _process: process, doors }
+        Self { process, doors }
     }
 }
 

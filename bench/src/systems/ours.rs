@@ -25,7 +25,8 @@ pub(crate) const PILE: &str = "pile";
 
 /// A running coordinator, with two repositories whose commit it knows.
 pub(crate) struct Ours {
-    process: Process,
+    /// The process.
+    pub(crate) process: Process,
     /// Its doors.
     pub(crate) doors: Doors,
     /// A commit of both repositories: a task on it is ready at once.
