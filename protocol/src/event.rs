@@ -9,7 +9,8 @@ use crate::{ids::TaskId, task::TaskState};
 /// One event of a task's stream: `data:` of an SSE message whose `id:` is `seq`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its place in the task's stream, from 1, without gaps.
+    /// Its place in the task's stream, from 1; strictly increasing, and without gaps but where a
+    /// [`EventBody::Dropped`] or [`EventBody::Error`] stands for what is not there, in the last of its places.
     pub seq: u64,
     /// The task.
     pub task: TaskId,

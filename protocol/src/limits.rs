@@ -27,7 +27,7 @@ pub const ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
 pub const TASK_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Artifacts of one task.
 pub const TASK_ARTIFACTS: usize = 100;
-/// Bytes of agent output kept on a task's event stream; what is over is dropped, and said so.
+/// Bytes of agent output kept on a task's event stream; of more, the middle is dropped, and said so.
 pub const TASK_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of one line of agent output; the rest of a longer one is dropped, and said so.
 pub const OUTPUT_LINE_BYTES: usize = 256 * 1024;

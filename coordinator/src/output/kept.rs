@@ -157,9 +157,8 @@ impl Kept {
         Ok(kept)
     }
 
-    /// The numbers of the last line, or of the last that is not damaged: each one after it is taken for an event.
+    /// The numbers of the last line that is not damaged. What those after it said, the worker says again.
     fn find_numbers(&mut self, mut scanned: Scanned) -> io::Result<()> {
-        let mut damaged = scanned.damaged;
         let mut earlier = self.view.segments.iter().rev().skip(1);
         let mut at_head = self.view.segments.is_empty();
         while scanned.last.is_none() && !at_head {
@@ -169,9 +168,8 @@ impl Kept {
                 at_head = true;
                 scan(&self.paths.head, 0)?
             };
-            damaged += scanned.damaged;
         }
-        (self.attempt, self.stored) = scanned.last.map_or((0, 0), |(attempt, i)| (attempt, i + damaged));
+        (self.attempt, self.stored) = scanned.last.unwrap_or_default();
         Ok(())
     }
 
@@ -316,7 +314,7 @@ fn newest(path: &Path) -> io::Result<Option<Scanned>> {
     let last = text[..whole].rsplit(|&byte| byte == b'\n').next().and_then(line::read_event);
     Ok(last.and_then(|last| {
         let bytes = start + line::bytes(whole + 1);
-        Some(Scanned { bytes, lines: last.o?, last: Some((last.a, last.i)), damaged: 0 })
+        Some(Scanned { bytes, lines: last.o?, last: Some((last.a, last.i)) })
     }))
 }
 

@@ -17,8 +17,6 @@ pub(super) struct Scanned {
     pub(super) lines: u64,
     /// The attempt of its last line that is not damaged, and the events of it that are stored with that line.
     pub(super) last: Option<(u32, u64)>,
-    /// Damaged lines after that one.
-    pub(super) damaged: u64,
 }
 
 /// Goes through all of a file that may not be there; `lines` came before it.
@@ -29,7 +27,7 @@ pub(super) fn scan(path: &Path, lines: u64) -> io::Result<Scanned> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(error),
     };
-    let mut text = Vec::new();
+    let (mut text, mut damaged) = (Vec::new(), 0);
     loop {
         text.clear();
         let size = file.read_until(b'\n', &mut text)?;
@@ -39,12 +37,13 @@ pub(super) fn scan(path: &Path, lines: u64) -> io::Result<Scanned> {
         found.bytes += line::bytes(size);
         match line::read_event(&text) {
             Some(line) => {
-                found.lines = line.o.unwrap_or(found.lines + found.damaged + 1);
-                (found.last, found.damaged) = (Some((line.a, line.i)), 0);
+                found.lines = line.o.unwrap_or(found.lines + damaged + 1);
+                found.last = Some((line.a, line.i));
+                damaged = 0;
             }
-            None => found.damaged += 1,
+            None => damaged += 1,
         }
     }
-    found.lines += found.damaged;
+    found.lines += damaged;
     Ok(found)
 }

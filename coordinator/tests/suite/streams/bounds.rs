@@ -228,6 +228,21 @@ impl Stand {
         (errors, end)
     }
 
+    /// The worker has one event more. It may be told to go on from before what it knows to be stored, never after.
+    fn go_on(&self) {
+        let (queues, outputs) = self.open.clone().unwrap();
+        let mut first = self.sent;
+        loop {
+            let again = NewEvents { first, events: vec![output(END)] };
+            let stored = outputs.append(&queues, &id(TASK), self.claim, again).unwrap().stored;
+            if stored == first + 1 {
+                return;
+            }
+            assert!(stored < first, "{stored}, not {first}");
+            first = stored;
+        }
+    }
+
     /// Sizes of the files of output that are there.
     fn files(&self) -> BTreeMap<PathBuf, u64> {
         let mut found = BTreeMap::new();
@@ -393,7 +408,6 @@ proptest! {
                 stand.append(sizes, 0);
             }
         }
-        let sent = stand.sent;
         let files: Vec<_> = stand.files().into_iter().filter(|(_, size)| *size > 1).collect();
         let total: u64 = files.iter().map(|(_, size)| size - 1).sum();
         // Any byte but a file's last.
@@ -414,11 +428,7 @@ proptest! {
         std::fs::write(path, bytes).unwrap();
         stand.reopen();
         assert_eq!(stand.check_damaged(), (u64::from(!harmless), false), "{}, {at}, {bit}", path.display());
-        // Opened again, it knows where the worker stands.
-        let (queues, outputs) = stand.open.clone().unwrap();
-        let again = NewEvents { first: sent, events: vec![output(END)] };
-        let stored = outputs.append(&queues, &id(TASK), stand.claim, again).unwrap().stored;
-        assert_eq!(stored, sent + 1, "it goes on");
+        stand.go_on();
         // The damaged line may have gone with the middle.
         let (errors, end) = stand.check_damaged();
         assert!(errors <= 1 && end);
@@ -451,17 +461,8 @@ proptest! {
         }
         stand.reopen();
         stand.check_damaged();
-        let (queues, outputs) = stand.open.clone().unwrap();
-        let mut first = stand.sent;
-        let last = loop {
-            let again = NewEvents { first, events: vec![output(END)] };
-            let stored = outputs.append(&queues, &id(TASK), stand.claim, again).unwrap().stored;
-            if stored == first + 1 {
-                break stand.read(0).pop().unwrap();
-            }
-            assert!(stored < first, "the worker is told where to go on: {stored}, not {first}");
-            first = stored;
-        };
+        stand.go_on();
+        let last = stand.read(0).pop().unwrap();
         assert_eq!(last.event.body, output(END).body);
     }
 }
