@@ -7,6 +7,8 @@ mod orders;
 mod tasks;
 mod tests;
 
+pub(crate) use tasks::differs;
+
 use crate::{end::End, history::History};
 
 /// Every fault, as a sentence.

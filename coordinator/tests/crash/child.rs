@@ -40,6 +40,7 @@ pub(crate) struct Plan {
 
 static DOOMED: OnceLock<Plan> = OnceLock::new();
 static PASSES: AtomicU64 = AtomicU64::new(0);
+static FLUSHED: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn folders(base: &Path) -> Folders {
     let text = |name: &str| base.join(name).display().to_string();
@@ -60,7 +61,7 @@ fn coordinator_process() {
     DOOMED.set(plan.clone()).unwrap();
     on_crash_points(at_crash_point);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    if plan.sweep { runtime.block_on(crate::survival::sweep(&plan)) } else { runtime.block_on(serve(plan)) }
+    if plan.sweep { runtime.block_on(crate::retention::sweep(&plan)) } else { runtime.block_on(serve(plan)) }
 }
 
 /// Until it is killed.
@@ -81,8 +82,13 @@ async fn serve(plan: Plan) {
 
 fn at_crash_point(name: &str) {
     let Some(plan) = DOOMED.get() else { return };
+    let flushed = plan.flushed.as_ref().filter(|_| name == "store.committed");
+    let end = flushed.map(|_| flushed_end(&folders(&plan.base).coordinator_db()));
+    let last = FLUSHED.load(Ordering::SeqCst);
     if let Some((point, pass)) = &plan.crash
         && point == name
+        // Where the tail is wanted, a transaction that only looked does not count.
+        && end.is_none_or(|end| end != last)
         && PASSES.fetch_add(1, Ordering::SeqCst) + 1 == *pass
     {
         kill_process(getpid(), Signal::KILL).unwrap();
@@ -90,17 +96,17 @@ fn at_crash_point(name: &str) {
             std::thread::park();
         }
     }
-    if name == "store.committed"
-        && let Some(path) = &plan.flushed
-    {
-        note_flushed(&folders(&plan.base).coordinator_db(), path);
+    if let (Some(path), Some(end)) = (flushed, end) {
+        FLUSHED.store(end, Ordering::SeqCst);
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+        file.write_all_at(&end.to_le_bytes(), 0).unwrap();
     }
 }
 
-/// SQLite has flushed the WAL at this point, up to the last commit in it. What it says of that end lies in the
-/// WAL's index (`mxFrame` and the page size, <https://sqlite.org/walformat.html>): the file may be longer, by what
-/// stood there before it was begun again.
-fn note_flushed(database: &Path, path: &Path) {
+/// SQLite has flushed the WAL when a commit is over, up to that commit. Where that is says the WAL's index (`mxFrame`
+/// and the page size, <https://sqlite.org/walformat.html>): the file may be longer, by what stood there before it
+/// was begun again.
+fn flushed_end(database: &Path) -> u64 {
     let index = std::fs::File::open(database.with_extension("db-shm")).unwrap();
     let mut header = [0; 48];
     index.read_exact_at(&mut header, 0).unwrap();
@@ -109,7 +115,5 @@ fn note_flushed(database: &Path, path: &Path) {
         size => u64::from(size),
     };
     let frames = u64::from(u32::from_ne_bytes([header[16], header[17], header[18], header[19]]));
-    let end = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
-    file.write_all_at(&end.to_le_bytes(), 0).unwrap();
+    if frames == 0 { 0 } else { 32 + frames * (24 + page) }
 }

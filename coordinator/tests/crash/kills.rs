@@ -1,15 +1,15 @@
 //! The coordinator is killed again and again under load; then all that was acknowledged is looked for.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
-
-use tokio::process::Child;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
-    check, child::Plan, end, gateway::gateway, owners, place, place::Place, readers, workers, world::World,
+    check,
+    child::Plan,
+    end,
+    gateway::gateway,
+    lives::{MAX_RUNNING, begin, drain, kill, load, one_life},
+    place::{self, Place},
+    world::World,
 };
 
 /// Where it is killed: once the load comes by there for the nth time, n up to this.
@@ -30,11 +30,6 @@ pub(crate) const POINTS: [(&str, u64); 11] = [
 const ANSWERS: u64 = 400;
 /// Kills on one place; then all is checked, and the next place is taken.
 const KILLS_OF_ROUND: u64 = 50;
-/// Tasks that may run at once.
-const MAX_RUNNING: u32 = 7;
-const OWNERS: u64 = 4;
-const WORKERS: u64 = 9;
-const READERS: u64 = 2;
 
 pub(crate) fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
@@ -113,76 +108,6 @@ async fn round_of_kills(seed: u64, first: u64, kills: u64, met: &mut BTreeMap<St
         history.facts.len(),
         began.elapsed().as_secs_f64()
     );
-}
-
-fn load(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
-    let owners = (0..OWNERS).map(|number| tokio::task::spawn_local(owners::owner(world.clone(), number)));
-    let workers = (0..WORKERS).map(|number| tokio::task::spawn_local(workers::worker(world.clone(), number)));
-    let readers = (0..READERS).map(|number| tokio::task::spawn_local(readers::reader(world.clone(), number)));
-    let counter = tokio::task::spawn_local(readers::counter(world.clone()));
-    owners.chain(workers).chain(readers).chain([counter]).collect()
-}
-
-/// Starts a coordinator; `None` where it came by its crash point before its doors were open.
-async fn begin(place: &Place, world: &World, plan: &Plan) -> Option<Child> {
-    let mut child = place.start(plan);
-    if let Some(status) = place.open(&mut child).await {
-        place.require_killed(status);
-        return None;
-    }
-    world.generation.send_modify(|generation| *generation += 1);
-    Some(child)
-}
-
-async fn kill(place: &Place, child: &mut Child) {
-    child.start_kill().unwrap();
-    place.require_killed(child.wait().await.unwrap());
-}
-
-/// One coordinator, until it is killed; whether it did it itself, at its crash point.
-async fn one_life(place: &Place, world: &World, plan: &Plan, answers: u64) -> bool {
-    let Some(mut child) = begin(place, world, plan).await else { return true };
-    let enough = world.answers.load(Ordering::SeqCst) + answers;
-    let living = async {
-        while world.answers.load(Ordering::SeqCst) < enough {
-            world.a_little().await;
-        }
-    };
-    tokio::select! {
-        status = child.wait() => {
-            place.require_killed(status.unwrap());
-            return true;
-        }
-        () = living => {}
-    }
-    kill(place, &mut child).await;
-    false
-}
-
-/// No more tasks come; those that there are end.
-async fn drain(world: &World) {
-    world.closing.cancel();
-    let owner = world.owner();
-    let waiting = async {
-        loop {
-            let held = std::mem::take(&mut world.known.lock().unwrap().held);
-            for id in held {
-                owners::approve(world, &owner, id).await;
-            }
-            let open = end::states(&owner).await.into_values().filter(|state| !state.is_terminal()).count();
-            let held = world.known.lock().unwrap().held.len();
-            if open == 0 && held == 0 {
-                break;
-            }
-            world.a_little().await;
-        }
-    };
-    if tokio::time::timeout(place::PATIENCE, waiting).await.is_err() {
-        let open: Vec<_> =
-            end::states(&owner).await.into_iter().filter(|(_, state)| !state.is_terminal()).collect();
-        panic!("these never ended: {open:?}");
-    }
-    world.done.cancel();
 }
 
 /// The next coordinator puts every accepted artifact into its place, and has every key accounted for.

@@ -14,13 +14,17 @@
 mod actor;
 mod check;
 mod child;
+mod damage;
 mod end;
 mod gateway;
 mod history;
 mod kills;
+mod lives;
 mod owners;
 mod place;
 mod readers;
+mod retention;
 mod survival;
+mod unflushed;
 mod workers;
 mod world;
