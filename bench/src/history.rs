@@ -128,7 +128,7 @@ fn copy_finished(database: &Path) {
         let columns: Vec<String> = columns.collect::<Result<_, _>>().expect("names");
         let of_copy = |column: &String| match column.as_str() {
             // Below those that went through the API: no page shows a copy, whose checksums are another row's.
-            name if name == task => format!("{name} - i"),
+            name if name == task => "-i".to_owned(),
             "id" => "printf('%08x-0000-7000-8000-%012x', 1 + i / 1000, i)".to_owned(),
             "n" if table == "reports" => "NULL".to_owned(),
             name => name.to_owned(),
