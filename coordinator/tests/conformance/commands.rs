@@ -66,6 +66,30 @@ pub(crate) enum Command {
     Advance(u64),
     Reap,
     Crash,
+    /// At once, so that one transaction may take all of them. They are done in this order.
+    Together(Vec<Self>),
+}
+
+impl Command {
+    /// Each command of those that are asked together, or the one.
+    pub(crate) fn each(&self) -> &[Self] {
+        match self {
+            Self::Together(all) => all,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// Whether it is one step, and no more, so that it can be asked together with others.
+    pub(crate) const fn is_one_step(&self) -> bool {
+        let of_owner = matches!(
+            self,
+            Self::Submit(_) | Self::Repeat { .. } | Self::Approve(_) | Self::Cancel(_) | Self::Message { .. }
+        );
+        let of_source = matches!(self, Self::Pin(_) | Self::RefuseSource(_));
+        of_owner
+            || of_source
+            || matches!(self, Self::GiveBack { .. } | Self::Finish { .. } | Self::EndWorker(_))
+    }
 }
 
 /// A task to be made.
@@ -128,6 +152,7 @@ pub(crate) enum Answer {
     Orders(Vec<(u64, Order)>),
     Accepted(TaskState),
     Queue(QueueMode, u32),
+    All(Vec<Answer>),
     Refused(Code, Option<TaskState>),
 }
 

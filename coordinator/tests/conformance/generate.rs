@@ -16,7 +16,11 @@ pub(crate) fn commands(model: &Model) -> BoxedStrategy<Command> {
     if model.ids().is_empty() {
         return drafts(model, 1..4).prop_map(Command::Submit).boxed();
     }
-    prop_oneof![5 => owners(model), 12 => workers(model), 4 => machines(model)].boxed()
+    let one = prop_oneof![5 => owners(model), 12 => workers(model), 4 => machines(model)].boxed();
+    let step =
+        prop_oneof![2 => owners(model), 1 => workers(model)].prop_filter("one step", Command::is_one_step);
+    let together = proptest::collection::vec(step, 2..5).prop_map(Command::Together);
+    prop_oneof![12 => one, 1 => together].boxed()
 }
 
 fn drafts(model: &Model, count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Draft>> + use<> {

@@ -119,6 +119,13 @@ impl Model {
             Command::Advance(seconds) => self.now += seconds,
             Command::Reap => self.tasks.values_mut().for_each(|task| task.reap(now)),
             Command::Crash => self.tasks.values_mut().for_each(|task| task.taken_up(now)),
+            Command::Together(ref all) => {
+                let answers = all.iter().map(|command| {
+                    self.ask(command);
+                    self.answer.clone()
+                });
+                return Ok(Answer::All(answers.collect()));
+            }
         }
         Ok(Answer::Done)
     }

@@ -12,6 +12,7 @@ use coordinator::{
     queue::{Command as Rule, Incoming, LeaseRequest, Queue, Registered, Reported, StoreError, Taken, after},
     tokens::{Claim, Tokens},
 };
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use protocol::{
     Problem, Usd, WorkerId,
@@ -61,13 +62,11 @@ impl System {
             Command::Crash => self.crash(),
             Command::Advance(_) => {}
             Command::Lease { worker, request } => return self.lease(*worker, *request),
-            other => {
-                let asked = self.runtime.block_on(self.ask(other, now));
-                return asked.unwrap_or_else(|error| {
-                    let Problem { code, state, .. } = error.into();
-                    Answer::Refused(code, state)
-                });
+            Command::Together(all) => {
+                let all = join_all(all.iter().map(|command| self.ask(command, now)));
+                return Answer::All(self.runtime.block_on(all).into_iter().map(answer).collect());
             }
+            other => return answer(self.runtime.block_on(self.ask(other, now))),
         }
         Answer::Done
     }
@@ -129,7 +128,9 @@ impl System {
                 queue.forget_workers(before).await?;
             }
             Command::Reap => queue.reap(now).await.map(|_| ())?,
-            Command::Lease { .. } | Command::Advance(_) | Command::Crash => unreachable!(),
+            Command::Lease { .. } | Command::Advance(_) | Command::Crash | Command::Together(_) => {
+                unreachable!()
+            }
         }
         Ok(Answer::Done)
     }
@@ -145,10 +146,7 @@ impl System {
         let leased = match self.runtime.block_on(leased) {
             Ok(Some(leased)) => leased,
             Ok(None) => return Answer::NoTask,
-            Err(error) => {
-                let Problem { code, state, .. } = error.into();
-                return Answer::Refused(code, state);
-            }
+            Err(error) => return answer(Err(error)),
         };
         let token = leased.lease.token.expose().to_owned();
         let attempt = leased.lease.attempt;
@@ -194,6 +192,13 @@ impl System {
         self.queue = self.runtime.block_on(async { open(folder.path()) });
         self.folder = folder;
     }
+}
+
+fn answer(asked: Result<Answer, StoreError>) -> Answer {
+    asked.unwrap_or_else(|error| {
+        let Problem { code, state, .. } = error.into();
+        Answer::Refused(code, state)
+    })
 }
 
 /// In memory, where there is such a place: thousands of flushes would be all that a test waits for.
