@@ -15,7 +15,13 @@ impl Clock {
     /// A clock that shows the machine's time now.
     #[must_use]
     pub fn start() -> Self {
-        Self { wall: Timestamp::now(), since: Instant::now() }
+        Self::showing(Timestamp::now())
+    }
+
+    /// A clock that shows this time now.
+    #[must_use]
+    pub fn showing(wall: Timestamp) -> Self {
+        Self { wall, since: Instant::now() }
     }
 
     /// Now, to the millisecond, which is what the database keeps.

@@ -12,8 +12,10 @@ mod agents;
 mod files;
 mod place;
 mod process;
+mod unruly;
 
 pub use agents::{Agent, agents_folder};
 pub use files::wait_for_file;
 pub use place::{Place, REAL_KEY, Ran};
 pub use process::Process;
+pub use unruly::{Passed, Plan, Trouble, Unruly, Verb};

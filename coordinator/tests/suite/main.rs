@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod bad_input;
+mod clock;
 mod doors;
 mod gateway;
 mod house;
@@ -11,6 +12,7 @@ mod leases;
 mod orders;
 mod program;
 mod queues;
+mod repeated;
 mod restart;
 mod retention;
 mod round_trip;
