@@ -5,8 +5,13 @@ ALTER TABLE tasks ADD COLUMN not_before INTEGER;                     -- as its s
 ALTER TABLE tasks ADD COLUMN unique_key TEXT;
 ALTER TABLE tasks ADD COLUMN approval   TEXT;                        -- NULL: not asked for; awaited; given
 ALTER TABLE tasks ADD COLUMN orders     INTEGER NOT NULL DEFAULT 0;  -- how many it has had
+ALTER TABLE tasks ADD COLUMN events     INTEGER NOT NULL DEFAULT 0;  -- how many there are: the next one's number
 
-UPDATE tasks SET since = COALESCE((SELECT MAX(at) FROM events WHERE events.task = tasks.n), created_at);
+UPDATE tasks SET since = COALESCE((SELECT MAX(at) FROM events WHERE events.task = tasks.n), created_at),
+    events = (SELECT COUNT(*) FROM events WHERE events.task = tasks.n);
+
+-- A worker has one lease at most: it is found by its worker.
+DROP INDEX tasks_request;
 
 -- Checksums: SQLite keeps none. Those of rows that are there are written by the program, after this file.
 ALTER TABLE tasks  ADD COLUMN sum       INTEGER NOT NULL DEFAULT 0;  -- of what the rules decide by

@@ -163,8 +163,10 @@ pub(super) async fn result(
     let claim = claim(&coordinator, &worker, &id, &lease)?;
     let mut usage = None;
     if coordinator.queue.runs(&id, claim) {
-        let (outputs, task) = (coordinator.outputs.clone(), id.clone());
-        blocking(move || outputs.flush(&task)).await?;
+        if coordinator.outputs.is_open(&id) {
+            let (outputs, task) = (coordinator.outputs.clone(), id.clone());
+            blocking(move || outputs.flush(&task)).await?;
+        }
         if coordinator.queue.is_agents(&id, claim) == Some(true) {
             usage = coordinator.keys.revoke(&id, claim.attempt).await;
             crash_point("key.revoked");

@@ -118,17 +118,29 @@ pub(super) async fn submit(
             ));
         }
     };
-    let (ids, new) = take_in(&coordinator, tasks).await?;
+    let taken = take_in(&coordinator, tasks).await?;
+    let new = taken.iter().any(|(_, taken)| matches!(taken, Taken::New(_)));
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     if many {
-        let queue = coordinator.queue.clone();
-        let tasks = blocking(move || queue.tasks(&ids)).await??;
-        return Ok((status, JsonBody(tasks)).into_response());
+        let now = taken.into_iter().map(|(id, taken)| as_it_is(&coordinator, &id, taken));
+        return Ok((status, JsonBody(now.collect::<Result<Vec<_>, _>>()?)).into_response());
     }
-    let Some(id) = ids.into_iter().next() else {
+    let Some((id, taken)) = taken.into_iter().next() else {
         return Err(Failure::new(Code::Internal, "one task went in, and none came out"));
     };
-    Ok((status, answer(ended_within(&coordinator, id, wait).await?, lines)).into_response())
+    let task = match wait {
+        Duration::ZERO => as_it_is(&coordinator, &id, taken)?,
+        wait => ended_within(&coordinator, id, wait).await?,
+    };
+    Ok((status, answer(task, lines)).into_response())
+}
+
+/// What was just written needs no reading.
+fn as_it_is(coordinator: &Coordinator, id: &TaskId, taken: Taken) -> Result<Task, Failure> {
+    match taken {
+        Taken::New(task) => Ok(*task),
+        Taken::Before => read(coordinator, id),
+    }
 }
 
 fn prompt(body: &[u8]) -> Result<String, Failure> {
@@ -137,8 +149,8 @@ fn prompt(body: &[u8]) -> Result<String, Failure> {
         .map_err(|error| Failure::new(Code::BadRequest, format!("the prompt is not UTF-8: {error}")))
 }
 
-/// Takes all in, or none; their ids, and whether one of them is new.
-async fn take_in(coordinator: &Coordinator, tasks: Vec<NewTask>) -> Result<(Vec<TaskId>, bool), Failure> {
+/// Takes all in, or none.
+async fn take_in(coordinator: &Coordinator, tasks: Vec<NewTask>) -> Result<Vec<(TaskId, Taken)>, Failure> {
     if tasks.is_empty() || tasks.len() > limits::TASKS_PER_REQUEST {
         let code = if tasks.is_empty() { Code::Invalid } else { Code::TooLarge };
         let why = format!("{} tasks came; send 1 to {}", tasks.len(), limits::TASKS_PER_REQUEST);
@@ -157,11 +169,11 @@ async fn take_in(coordinator: &Coordinator, tasks: Vec<NewTask>) -> Result<(Vec<
         })?;
         incoming.push(Incoming::new(submission, &sent));
     }
-    let ids = incoming.iter().map(|task| task.id.clone()).collect();
+    let ids: Vec<TaskId> = incoming.iter().map(|task| task.id.clone()).collect();
     coordinator.require_room()?;
     let now = coordinator.clock.now();
     let taken = coordinator.queue.submit(incoming, coordinator.task_budget, now).await?;
-    Ok((ids, taken.contains(&Taken::New)))
+    Ok(ids.into_iter().zip(taken).collect())
 }
 
 fn answer(task: Task, lines: bool) -> Response {

@@ -109,6 +109,12 @@ impl Outputs {
         Arc::new(Self { folder, bounds, open: Mutex::default(), grown: Mutex::default() })
     }
 
+    /// Whether something of a task's events may be stored and not flushed.
+    #[must_use]
+    pub fn is_open(&self, task: &TaskId) -> bool {
+        locked(&self.open).contains_key(task)
+    }
+
     /// Follows what was committed. Runs on the writer's thread.
     pub(crate) fn committed(&self, changes: &[Committed]) {
         let mut open = locked(&self.open);
@@ -117,7 +123,7 @@ impl Outputs {
         }
         for change in changes {
             let Some(stream) = open.get(&change.row.id) else { continue };
-            let told = Told::of(&change.row, change.events);
+            let told = Told::of(&change.row, change.row.events);
             *locked(&stream.told) = Some(told);
             stream.changed.send_replace(());
             if !told.running && Arc::strong_count(stream) == 1 {

@@ -93,6 +93,7 @@ impl Queue {
                 if tx.one(sql::WORKER, [id.as_str()], |_| Ok(()))?.is_none() {
                     return Err(unknown_worker(&id).into());
                 }
+                tx.guard()?;
                 tx.execute(
                     sql::END_WORKER,
                     (id.as_str(), now.as_millisecond(), end.exit, end.reason.as_str()),
@@ -132,6 +133,9 @@ fn finish(
         let answer = answer.map(TaskState::as_str);
         tx.execute(sql::KEEP_REPORT, (task.n, attempt, serial, &hash, now.as_millisecond(), answer, &body))
     };
+    if !report.artifacts.is_empty() {
+        tx.guard()?;
+    }
     match tx.apply(&task, &command, now) {
         Ok(ended) => {
             for artifact in &report.artifacts {

@@ -104,7 +104,8 @@ impl Queue {
             .write(move |tx| {
                 let again = (request.request.to_string(), request.worker.as_str());
                 if let Some(standing) = tx.one(sql::ROW_OF_REQUEST, again, row)? {
-                    return with_body(tx, standing).map(Some);
+                    let work = work_of(tx, &standing)?;
+                    return Ok(Some((standing, work)));
                 }
                 // Its sandbox may have died while it waited.
                 let ended = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(1);
@@ -119,9 +120,10 @@ impl Queue {
                 if !control.lets_go(tx, &ready)? {
                     return Ok(None);
                 }
+                // Before anything is written: a body that is damaged must not undo what others do.
+                let work = work_of(tx, &ready)?;
                 let command = Command::Lease { worker: request.worker, request: request.request };
-                let leased = tx.apply(&ready, &command, now)?;
-                with_body(tx, leased).map(Some)
+                Ok(Some((tx.apply(&ready, &command, now)?, work)))
             })
             .await?;
         let Some((row, work)) = found else { return Ok(None) };
@@ -263,11 +265,8 @@ pub(crate) fn worker_has_ended(worker: &WorkerId) -> Problem {
     Problem::new(Code::WrongKey, format!("worker {worker} has ended; register a new one"))
 }
 
-fn with_body(tx: &Tx<'_>, row: Row) -> Result<(Row, Work), StoreError> {
+fn work_of(tx: &Tx<'_>, row: &Row) -> Result<Work, StoreError> {
     let work = tx.one(sql::BODY, [row.n], |columns| body(columns, 0))?;
     let work: Option<Work> = work.and_then(|work| serde_json::from_str(&work).ok());
-    match work {
-        Some(work) => Ok((row, work)),
-        None => Err(StoreError::Damaged(format!("task {} has no body", row.id))),
-    }
+    work.ok_or_else(|| StoreError::Damaged(format!("task {} has no body", row.id)))
 }

@@ -6,7 +6,7 @@ use protocol::{
     keys::KeyUsage,
     limits,
     report::Report,
-    task::{Base, TaskFilter, TaskPage},
+    task::{Base, TaskFilter, TaskPage, Work},
 };
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
@@ -40,15 +40,6 @@ impl Queue {
     /// The store's.
     pub fn task(&self, id: &TaskId) -> Result<Option<Task>, StoreError> {
         self.store.read(|connection| whole_task(connection, id))
-    }
-
-    /// These tasks, as far as they are there.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Task>, StoreError> {
-        self.store
-            .read(|connection| ids.iter().filter_map(|id| whole_task(connection, id).transpose()).collect())
     }
 
     /// What an agent task may spend.
@@ -174,22 +165,31 @@ pub(super) fn rows(
 
 /// Reads the columns of `sql::TASK`.
 fn task(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Task)> {
-    let (row, made) = (row(columns)?, made(columns, 22)?);
-    let work = body(columns, 33)?;
+    let (row, made) = (row(columns)?, made(columns, 23)?);
+    let work = body(columns, 34)?;
+    let work = serde_json::from_str(&work).map_err(|error| damaged(34, &error.to_string()))?;
+    let n = row.n;
+    let mut task = as_task(row, made, work).map_err(|error| damaged(1, &error.to_string()))?;
+    task.usage = usage(columns, 36)?;
+    Ok((n, task))
+}
+
+/// A task as its owner sees it, before it has used or brought back anything.
+pub(super) fn as_task(row: Row, made: Made, work: Work) -> Result<Task, StoreError> {
     let finished_at = match row.stand {
         Stand::Ended { at, .. } => Some(at),
         _ => None,
     };
-    let task = Task {
-        branch: branch_of(&row.id).map_err(|error| damaged(1, &error.to_string()))?,
+    Ok(Task {
+        branch: branch_of(&row.id)?,
         state: row.state(),
         id: row.id,
         queue: row.queue,
         reason: row.reason,
-        work: serde_json::from_str(&work).map_err(|error| damaged(33, &error.to_string()))?,
+        work,
         base: Base { requested: made.base_requested, commit: row.base_commit },
         priority: serde_json::from_value(made.priority.into())
-            .map_err(|error| damaged(26, &error.to_string()))?,
+            .map_err(|error| StoreError::Damaged(error.to_string()))?,
         attempt: row.attempt,
         max_attempts: row.max_attempts,
         timeout_s: row.timeout.as_secs(),
@@ -204,10 +204,9 @@ fn task(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Task)> {
         started_at: row.started_at,
         finished_at,
         result: None,
-        usage: usage(columns, 35)?,
+        usage: None,
         artifacts: Vec::new(),
-    };
-    Ok((row.n, task))
+    })
 }
 
 /// Reads the columns of what never changes, from `at` on.

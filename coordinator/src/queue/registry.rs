@@ -137,6 +137,7 @@ impl Queue {
                     );
                     return Err(Problem::new(Code::RepositoryBusy, why).into());
                 }
+                tx.guard()?;
                 tx.execute(sql::FORGET_COMMITS, [name.as_str()])?;
                 tx.execute(sql::FORGET_QUEUE, [name.as_str()])?;
                 match tx.execute(sql::REMOVE_REPO, [name.as_str()])? {
@@ -171,6 +172,7 @@ impl Queue {
         self.store
             .write(move |tx| {
                 let task = tx.row(&id)?;
+                tx.guard()?;
                 tx.execute(sql::KEEP_COMMIT, (task.queue.as_str(), &commit))?;
                 tx.apply(&task, &Command::Pin { commit }, now).map(|_| ())
             })

@@ -48,7 +48,7 @@ impl Queue {
                     retry_of: Some(of.clone()),
                     ..made
                 };
-                insert(tx, as_new(&old, &id, now), &made, work, now)
+                insert(tx, as_new(&old, &id, now), &made, work, now).map(|_| ())
             })
             .await
     }
@@ -68,6 +68,7 @@ fn as_new(old: &Row, id: &TaskId, now: Timestamp) -> Row {
         not_before: None,
         approval: Approval::NotAsked,
         orders: 0,
+        events: 1,
         ..old.clone()
     }
 }

@@ -45,6 +45,8 @@ pub struct Row {
     pub approval: Approval,
     /// How many orders it has had.
     pub orders: u64,
+    /// How many lifecycle events it has: one for each state that it came into.
+    pub events: u64,
 }
 
 /// Whether a task's owner has to let it go.

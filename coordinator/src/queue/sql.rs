@@ -3,7 +3,8 @@
 /// What a connection is set to. `synchronous=FULL` flushes the WAL at every commit: what was acknowledged is on
 /// disk.
 pub(super) const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-    PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;";
+    PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; \
+    PRAGMA temp_store = MEMORY;";
 /// For the connections that only read.
 pub(super) const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -16384;";
 
@@ -15,11 +16,12 @@ pub(super) const SAVEPOINT: &str = "SAVEPOINT operation";
 pub(super) const RELEASE: &str = "RELEASE operation";
 pub(super) const UNDO: &str = "ROLLBACK TO operation; RELEASE operation";
 
-/// The columns of a row, 22 of them.
+/// The columns of a row, 23 of them.
 macro_rules! row_columns {
     () => {
         "n, id, queue, agent, max_attempts, timeout_s, attempt, serial, state, reason, worker, base_commit, \
-         started_at, request, due, cancelling, finished_at, since, not_before, approval, orders, tasks.sum"
+         started_at, request, due, cancelling, finished_at, since, not_before, approval, orders, events, \
+         tasks.sum"
     };
 }
 
@@ -39,7 +41,7 @@ macro_rules! row {
 
 pub(super) const ROW: &str = row!("WHERE id = ?1");
 pub(super) const ROW_OF_REQUEST: &str =
-    row!("WHERE request = ?1 AND worker = ?2 AND state IN ('leased', 'running')");
+    row!("WHERE worker = ?2 AND state IN ('leased', 'running') AND request = ?1");
 pub(super) const NEXT_READY: &str =
     row!("WHERE queue = ?1 AND state = 'ready' AND (due IS NULL OR due <= ?2) ORDER BY rank, n LIMIT 1");
 pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
@@ -54,8 +56,8 @@ pub(super) const HELD_QUEUES: &str =
 /// Guarded: repeats the state, the attempt and the serial that the rules were asked about.
 pub(super) const STEP: &str = "UPDATE tasks SET state = ?1, reason = ?2, attempt = ?3, serial = ?4, \
     worker = ?5, base_commit = ?6, started_at = ?7, request = ?8, due = ?9, cancelling = ?10, finished_at = ?11, \
-    since = ?12, approval = ?13, orders = ?14, sum = ?15 \
-    WHERE n = ?16 AND state = ?17 AND attempt = ?18 AND serial = ?19 AND orders = ?20";
+    since = ?12, approval = ?13, orders = ?14, events = ?15, sum = ?16 \
+    WHERE n = ?17 AND state = ?18 AND attempt = ?19 AND serial = ?20 AND orders = ?21 AND events = ?22";
 pub(super) const EVENT: &str =
     "INSERT INTO events (task, n, at, attempt, state, reason, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 pub(super) const EVENTS: &str = "SELECT n, at, attempt, state, reason, task, sum FROM events \
@@ -65,9 +67,10 @@ pub(super) const EVENT_COUNT: &str = "SELECT COALESCE(MAX(n), 0) FROM events WHE
 pub(super) const MADE: &str = concat!("SELECT ", made_columns!(), " FROM tasks WHERE id = ?1");
 pub(super) const INSERT_TASK: &str = "INSERT INTO tasks (id, queue, submitted, principal, agent, \
     base_requested, base_commit, priority, rank, max_attempts, timeout_s, budget, created_at, state, \
-    reason, due, not_before, unique_key, approval, retry_of, since, sum, made_sum, attempt, serial, cancelling) \
+    reason, due, not_before, unique_key, approval, retry_of, since, sum, made_sum, events, attempt, serial, \
+    cancelling) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?13, ?21, \
-    ?22, 0, 0, 0)";
+    ?22, 1, 0, 0, 0)";
 pub(super) const SEAL_ROW: &str = "UPDATE tasks SET sum = ?2 WHERE n = ?1";
 pub(super) const SEAL_MADE: &str = "UPDATE tasks SET made_sum = ?2, usage_sum = ?3 WHERE n = ?1";
 pub(super) const KEY_HOLDER: &str =

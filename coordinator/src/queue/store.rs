@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol::{Code, Problem};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -132,6 +132,8 @@ impl Store {
     pub fn open(path: &Path, committed: impl Fn(Commit<'_>) + Send + 'static) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.set_prepared_statement_cache_capacity(128);
+        // Else each change of a bound value that a partial index could know of has the statement parsed anew.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch(sql::WRITER)?;
         migrate(&mut connection)?;
         if path.metadata().is_ok_and(|file| file.len() <= CHECKED_AT_ONCE) {
@@ -152,7 +154,7 @@ impl Store {
     }
 
     /// Does an operation in the next transaction, and answers when that is on disk. The operation is undone
-    /// as a whole where it fails. It is done even when the caller has gone.
+    /// as a whole where it fails; see [`Tx`] for what that asks of it. It is done even when the caller has gone.
     ///
     /// # Errors
     /// What the operation says, and [`StoreError`].
@@ -214,6 +216,7 @@ impl Store {
     fn reader(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch(sql::READER)?;
         Ok(connection)
     }
@@ -349,15 +352,22 @@ fn run(
     changes: &mut Vec<Committed>,
     finishes: &mut Vec<Finish>,
 ) -> Result<(), StoreError> {
-    execute(connection, sql::SAVEPOINT)?;
-    let before = changes.len();
-    let Ran { verdict, finish } = job(&mut Tx::new(connection, changes));
+    let (before, written) = (changes.len(), connection.total_changes());
+    let mut tx = Tx::new(connection, changes);
+    let Ran { verdict, finish } = job(&mut tx);
+    let guarded = tx.is_guarded();
     finishes.push(finish);
     match verdict {
-        Verdict::Keep => execute(connection, sql::RELEASE),
+        Verdict::Keep if guarded => execute(connection, sql::RELEASE),
+        Verdict::Keep => Ok(()),
         Verdict::Undo => {
             changes.truncate(before);
-            connection.execute_batch(sql::UNDO)?;
+            if guarded {
+                connection.execute_batch(sql::UNDO)?;
+            } else if connection.total_changes() != written {
+                let why = "an operation was refused after it had written, and cannot be undone alone";
+                return Err(StoreError::Storage(why.to_owned()));
+            }
             Ok(())
         }
         Verdict::Broken(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use protocol::{
-    Code, Problem, QueueName, TaskId, Usd,
+    Code, Problem, QueueName, Task, TaskId, Usd,
     queue::QueueMode,
     submit::Submission,
     task::{Priority, Work},
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Queue,
     control::settings,
-    read::made,
+    read::{as_task, made},
     row::{Approval, Row, Stand},
     sql,
     store::StoreError,
@@ -57,10 +57,10 @@ impl Incoming {
 }
 
 /// Whether a task is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Taken {
-    /// It is.
-    New,
+    /// It is; as it was written.
+    New(Box<Task>),
     /// It was sent before.
     Before,
 }
@@ -76,22 +76,36 @@ impl Queue {
         default_budget: Usd,
         now: Timestamp,
     ) -> Result<Vec<Taken>, StoreError> {
-        self.store
-            .write(move |tx| tasks.iter().map(|task| take_in(tx, task, default_budget, now)).collect())
-            .await
+        let written = self
+            .store
+            .write(move |tx| {
+                if tasks.len() > 1 {
+                    tx.guard()?;
+                }
+                let take = |task| take_in(tx, task, default_budget, now);
+                tasks.into_iter().map(take).collect::<Result<Vec<_>, StoreError>>()
+            })
+            .await?;
+        // The writer's thread has better things to do than this.
+        let as_taken = |written| match written {
+            None => Ok(Taken::Before),
+            Some((row, made, work)) => Ok(Taken::New(Box::new(as_task(row, made, work)?))),
+        };
+        written.into_iter().map(as_taken).collect()
     }
 }
 
+/// What was written; `None` for a task that was sent before.
 fn take_in(
     tx: &mut Tx<'_>,
-    task: &Incoming,
+    task: Incoming,
     default_budget: Usd,
     now: Timestamp,
-) -> Result<Taken, StoreError> {
+) -> Result<Option<(Row, Made, Work)>, StoreError> {
     if is_known(tx, &task.id, &task.digest)? {
-        return Ok(Taken::Before);
+        return Ok(None);
     }
-    let Submission { queue, work, base, priority, max_attempts, timeout, .. } = &task.submission;
+    let Submission { queue, work, base, priority, max_attempts, timeout, .. } = task.submission;
     let commit = match base.as_deref().and_then(full_commit) {
         Some(commit) => tx.one(sql::KNOWN_COMMIT, (queue.as_str(), &commit), |_| Ok(()))?.map(|()| commit),
         None => None,
@@ -101,21 +115,21 @@ fn take_in(
         id: task.id.clone(),
         submitted: task.digest,
         principal: OWNER.to_owned(),
-        base_requested: base.clone(),
-        priority: word(*priority)?,
-        rank: now.as_millisecond() - head_start(*priority),
+        base_requested: base,
+        priority: word(priority)?,
+        rank: now.as_millisecond() - head_start(priority),
         budget: agent.then(|| task.submission.budget.unwrap_or(default_budget)),
         created_at: now.as_millisecond(),
-        unique_key: task.submission.unique_key.clone(),
+        unique_key: task.submission.unique_key,
         retry_of: None,
     };
     let row = Row {
         n: 0,
         id: task.id.clone(),
-        queue: queue.clone(),
+        queue,
         agent,
-        max_attempts: *max_attempts,
-        timeout: *timeout,
+        max_attempts,
+        timeout,
         attempt: 0,
         serial: 0,
         stand: Stand::Held,
@@ -127,9 +141,11 @@ fn take_in(
         not_before: task.submission.not_before,
         approval: if task.submission.approval { Approval::Awaited } else { Approval::NotAsked },
         orders: 0,
+        events: 1,
     };
-    let work = serde_json::to_string(work).map_err(|error| StoreError::Storage(error.to_string()))?;
-    insert(tx, row, &made, work, now).map(|()| Taken::New)
+    let body = serde_json::to_string(&work).map_err(|error| StoreError::Storage(error.to_string()))?;
+    let row = insert(tx, row, &made, body, now)?;
+    Ok(Some((row, made, work)))
 }
 
 /// Whether there is this very task already.
@@ -155,7 +171,7 @@ pub(super) fn insert(
     made: &Made,
     work: String,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Row, StoreError> {
     branch_of(&row.id)?;
     let queue = &row.queue;
     let control = settings(tx, queue)?.ok_or_else(|| unknown_repository(queue))?;
@@ -202,7 +218,8 @@ pub(super) fn insert(
     row.n = tx.inserted();
     let sum = of_text(&work);
     tx.execute(sql::INSERT_BODY, (row.n, work, sum))?;
-    tx.begin(row, now)
+    tx.begin(row.clone(), now)?;
+    Ok(row)
 }
 
 /// A full commit id in lower case, where the text is one.

@@ -77,6 +77,7 @@ impl Row {
             .optional(milliseconds(self.not_before))
             .text(Approval::as_column(self.approval))
             .number(self.orders.cast_signed())
+            .number(self.events.cast_signed())
             .finish()
     }
 }

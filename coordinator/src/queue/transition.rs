@@ -128,7 +128,7 @@ pub enum Refusal {
 pub fn transition(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Refusal> {
     match by_state(task, command, now)? {
         Change::To(next) if next.state() != task.state() => {
-            Ok(Change::To(Box::new(Row { since: now, ..*next })))
+            Ok(Change::To(Box::new(Row { since: now, events: task.events + 1, ..*next })))
         }
         change => Ok(change),
     }

@@ -21,8 +21,6 @@ use super::{
 pub struct Committed {
     /// The task.
     pub row: Row,
-    /// How many lifecycle events it has.
-    pub events: u64,
     /// What it was before; `None` for a new task.
     pub from: Option<Row>,
 }
@@ -31,11 +29,23 @@ pub struct Committed {
 pub struct Tx<'a> {
     connection: &'a Connection,
     changes: &'a mut Vec<Committed>,
+    guarded: bool,
 }
 
 impl<'a> Tx<'a> {
     pub(super) const fn new(connection: &'a Connection, changes: &'a mut Vec<Committed>) -> Self {
-        Self { connection, changes }
+        Self { connection, changes, guarded: false }
+    }
+
+    /// From here on the operation may be refused after it has written something: it is undone then. An operation that
+    /// is refused before it writes needs no guard, which costs two statements.
+    pub(super) fn guard(&mut self) -> Result<(), StoreError> {
+        self.guarded = true;
+        self.execute(sql::SAVEPOINT, []).map(|_| ())
+    }
+
+    pub(super) const fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// The first row that a query finds, through `read`.
@@ -86,15 +96,13 @@ impl<'a> Tx<'a> {
             Change::Nothing => Ok(task.clone()),
             Change::To(next) => {
                 self.step(task, &next)?;
-                let events = if next.state() == task.state() {
-                    self.event_count(task.n)?
-                } else {
-                    self.event(&next, now)?
-                };
+                if next.events > task.events {
+                    self.event(&next, now)?;
+                }
                 if next.orders > task.orders {
                     self.keep_order(&next, command, now)?;
                 }
-                self.changes.push(Committed { row: (*next).clone(), events, from: Some(task.clone()) });
+                self.changes.push(Committed { row: (*next).clone(), from: Some(task.clone()) });
                 Ok(*next)
             }
         }
@@ -102,8 +110,8 @@ impl<'a> Tx<'a> {
 
     /// Tells the first event of a task that was just inserted.
     pub(super) fn begin(&mut self, task: Row, now: Timestamp) -> Result<(), StoreError> {
-        let events = self.event(&task, now)?;
-        self.changes.push(Committed { row: task, events, from: None });
+        self.event(&task, now)?;
+        self.changes.push(Committed { row: task, from: None });
         Ok(())
     }
 
@@ -126,12 +134,14 @@ impl<'a> Tx<'a> {
                 to.since.as_millisecond(),
                 to.approval.as_column(),
                 to.orders.cast_signed(),
+                to.events.cast_signed(),
                 to.sum(),
                 from.n,
                 from.state().as_str(),
                 from.attempt,
                 from.serial.cast_signed(),
                 from.orders.cast_signed(),
+                from.events.cast_signed(),
             ],
         )?;
         if changed == 1 {
@@ -153,11 +163,10 @@ impl<'a> Tx<'a> {
         self.execute(sql::KEEP_ORDER, row).map(|_| ())
     }
 
-    fn event(&self, task: &Row, now: Timestamp) -> Result<u64, StoreError> {
-        let n = self.event_count(task.n)? + 1;
+    fn event(&self, task: &Row, now: Timestamp) -> Result<(), StoreError> {
         let event = EventRow {
             task: task.n,
-            n: n.cast_signed(),
+            n: task.events.cast_signed(),
             at: now.as_millisecond(),
             attempt: task.attempt,
             state: task.state().as_str().to_owned(),
@@ -165,13 +174,7 @@ impl<'a> Tx<'a> {
         };
         let sum = event.sum();
         let EventRow { task, n: place, at, attempt, state, reason } = event;
-        self.execute(sql::EVENT, (task, place, at, attempt, state, reason, sum))?;
-        Ok(n)
-    }
-
-    fn event_count(&self, task: i64) -> Result<u64, StoreError> {
-        let n = self.one(sql::EVENT_COUNT, [task], |row| row.get::<_, i64>(0))?;
-        Ok(n.unwrap_or_default().cast_unsigned())
+        self.execute(sql::EVENT, (task, place, at, attempt, state, reason, sum)).map(|_| ())
     }
 }
 
@@ -277,7 +280,7 @@ pub(super) struct EventRow {
 /// Reads the columns of `sql::ROW`.
 pub(super) fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let row = unsealed_row(columns)?;
-    sealed(columns, 21, row.sum())?;
+    sealed(columns, 22, row.sum())?;
     Ok(row)
 }
 
@@ -316,6 +319,7 @@ pub(super) fn unsealed_row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row>
         not_before: time(columns, 18)?,
         approval: approval(columns, 19)?,
         orders: columns.get::<_, i64>(20)?.cast_unsigned(),
+        events: columns.get::<_, i64>(21)?.cast_unsigned(),
     })
 }
 

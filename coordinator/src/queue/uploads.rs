@@ -46,6 +46,7 @@ impl Queue {
                 if artifact.size > room(tx.one(sql::UPLOADED, others, sizes)?)? {
                     return Err(no_room().into());
                 }
+                tx.guard()?;
                 let size = artifact.size.cast_signed();
                 let row = (task.n, task.attempt, &artifact.name, size, &artifact.sha256);
                 tx.execute(sql::KEEP_UPLOAD, row)?;

@@ -77,7 +77,9 @@ impl System {
             Command::Submit(ref drafts) => {
                 let tasks = drafts.iter().map(|draft| incoming(draft, self.begin)).collect();
                 let taken = queue.submit(tasks, Usd::ZERO, now).await?;
-                return Ok(Answer::Taken(taken.into_iter().map(|taken| taken == Taken::New).collect()));
+                return Ok(Answer::Taken(
+                    taken.into_iter().map(|taken| matches!(taken, Taken::New(_))).collect(),
+                ));
             }
             Command::Repeat { of, id } => queue.repeat(task(of), task(id), now).await?,
             Command::Pin(id) => queue.pin(task(id), COMMIT.to_owned(), now).await?,

@@ -39,6 +39,7 @@ fn ready(max_attempts: u32) -> Row {
         not_before: None,
         approval: Approval::NotAsked,
         orders: 0,
+        events: 1,
     }
 }
 
@@ -157,6 +158,7 @@ proptest! {
             let told = next.orders - row.orders;
             prop_assert!(told == 0 || (told == 1 && next.state() == TaskState::Running));
             prop_assert_eq!(next.since == row.since, next.state() == row.state() || row.since == at(now));
+            prop_assert_eq!(next.events - row.events, u64::from(next.state() != row.state()));
             // What the rules do not touch.
             prop_assert_eq!((&next.id, &next.queue, next.n), (&row.id, &row.queue, row.n));
             row = next;
