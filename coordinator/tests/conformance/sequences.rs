@@ -38,7 +38,8 @@ impl ReferenceStateMachine for Reference {
             return fresh;
         }
         // The same message once more: a copy, or one that was late.
-        prop_oneof![8 => fresh, 1 => select(state.past.clone())].boxed()
+        let last = state.past[state.past.len().saturating_sub(4)..].to_vec();
+        prop_oneof![16 => fresh, 1 => select(last), 1 => select(state.past.clone())].boxed()
     }
 
     fn preconditions(state: &Self, command: &Command) -> bool {
