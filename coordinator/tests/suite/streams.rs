@@ -1,6 +1,7 @@
 //! Events: one order, wherever they are kept, and whenever they are read.
 
 mod bounds;
+mod stand;
 
 use std::{path::PathBuf, sync::Mutex};
 
