@@ -7,6 +7,7 @@ use crate::{
     child::Plan,
     end,
     gateway::gateway,
+    history::Fact,
     lives::{MAX_RUNNING, begin, drain, kill, load, one_life},
     place::{self, Place},
     world::World,
@@ -26,6 +27,8 @@ pub(crate) const POINTS: [(&str, u64); 11] = [
     ("key.revoked", 4),
     ("result.accepted", 10),
 ];
+/// Kills of a usual run.
+pub(crate) const KILLS: u64 = 10;
 /// Answers after which it is killed from outside, where it did not come by its crash point.
 const ANSWERS: u64 = 400;
 /// Kills on one place; then all is checked, and the next place is taken.
@@ -44,7 +47,7 @@ pub(crate) fn seed() -> u64 {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kills() {
-    let (seed, kills) = (seed(), number("CODE_WORKERS_CRASH_KILLS", 12));
+    let (seed, kills) = (seed(), number("CODE_WORKERS_CRASH_KILLS", KILLS));
     let mut left = kills;
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0.. {
@@ -77,7 +80,7 @@ async fn round_of_kills(seed: u64, first: u64, kills: u64, met: &mut BTreeMap<St
     let mut dice = world.dice("killer", 0);
     for kill in first..first + kills {
         // Named points in turn, and moments of chance in between.
-        let (point, most) = POINTS[usize::try_from(kill / 2).unwrap() % POINTS.len()];
+        let (point, most) = POINTS[usize::try_from(seed + kill / 2).unwrap() % POINTS.len()];
         let crash = kill.is_multiple_of(2).then(|| (point.to_owned(), dice.u64(1..=most)));
         let plan = Plan { max_running: MAX_RUNNING, crash: crash.clone(), ..Plan::default() };
         let answers = if crash.is_some() { ANSWERS } else { dice.u64(0..ANSWERS) };
@@ -102,10 +105,17 @@ async fn round_of_kills(seed: u64, first: u64, kills: u64, met: &mut BTreeMap<St
         faults.iter().take(20).map(|fault| fault.chars().take(600).collect::<String>()).collect();
     assert!(few.is_empty(), "seed {seed}: {} faults, the first of them:\n{}", faults.len(), few.join("\n"));
     nothing_is_left_over(&place, world.agents).await;
+    let count = |is: fn(&Fact) -> bool| history.facts.iter().filter(|(_, fact)| is(fact)).count();
     println!(
-        "seed {seed}: {kills} kills, {} tasks, {} answers, {:.1} s",
+        "seed {seed}: {kills} kills, {} tasks, {} answers ({} leases, {} results, {} batches of events, {} messages, \
+         {} heartbeats that brought orders), {:.1} s",
         end.tasks.len(),
         history.facts.len(),
+        count(|fact| matches!(fact, Fact::Leased { .. })),
+        count(|fact| matches!(fact, Fact::Result { .. })),
+        count(|fact| matches!(fact, Fact::Stored { .. })),
+        count(|fact| matches!(fact, Fact::Told { .. })),
+        count(|fact| matches!(fact, Fact::Beat { orders, .. } if !orders.is_empty())),
         began.elapsed().as_secs_f64()
     );
 }

@@ -19,6 +19,7 @@ mod end;
 mod gateway;
 mod history;
 mod kills;
+mod large;
 mod lives;
 mod owners;
 mod place;

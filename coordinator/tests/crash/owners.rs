@@ -8,7 +8,7 @@ use protocol::{
     Code, TaskId,
     client::OwnerClient,
     submit::{Kind, NewTask},
-    task::{Cancel, Message, Priority, Retry, Task},
+    task::{Cancel, Message, MessageAccepted, Priority, Retry, Task},
 };
 use uuid::Uuid;
 
@@ -123,10 +123,12 @@ impl Owner {
         let (asked, answer) = self.world.ask(|| client.submit_many(&tasks)).await;
         match answer {
             Ok(answers) => {
-                for (task, answer) in tasks.into_iter().zip(&answers) {
-                    assert_eq!(task.id.as_deref(), Some(answer.id.as_str()));
-                    self.took_in(asked, task, answer);
+                let told: Vec<_> = answers.iter().map(|answer| Some(answer.id.as_str())).collect();
+                if !tasks.iter().map(|task| task.id.as_deref()).eq(told) {
+                    let odd = Fact::Odd("an array of tasks was answered with others".to_owned());
+                    return self.world.recorder.note(asked, odd);
                 }
+                tasks.into_iter().zip(&answers).for_each(|(task, answer)| self.took_in(asked, task, answer));
             }
             Err(error) if error.code() == Some(Code::UniqueKeyTaken) => {
                 tasks.iter().for_each(|task| self.refused(asked, task));
@@ -214,20 +216,27 @@ impl Owner {
     async fn message(&mut self) {
         let running = self.world.known.lock().unwrap().running.clone();
         let Some(task) = self.dice.choice(running) else { return };
-        let id = Uuid::from_u128(self.dice.u128(..));
-        let message = Message { text: format!("message {id}"), id: Some(id) };
-        for _ in 0..self.dice.u32(1..3) {
+        let mut message = self.new_message();
+        for _ in 0..self.dice.u32(1..6) {
+            // The same again, or the next.
+            if self.dice.u32(0..3) > 0 {
+                message = self.new_message();
+            }
             let (asked, answer) = self.world.ask(|| self.client.message(&task, &message)).await;
             match answer {
-                Ok(accepted) => {
-                    let (task, text) = (task.clone(), message.text.clone());
-                    let told = Fact::Told { task, message: id, seq: accepted.seq, text };
-                    self.world.recorder.note(asked, told);
+                Ok(MessageAccepted { seq }) => {
+                    let (task, text, message) = (task.clone(), message.text.clone(), message.id.unwrap());
+                    self.world.recorder.note(asked, Fact::Told { task, message, seq, text });
                 }
-                Err(error) if error.code() == Some(Code::WrongState) => {}
-                Err(error) => self.world.odd(asked, "message", &error),
+                Err(error) if error.code() == Some(Code::WrongState) => return,
+                Err(error) => return self.world.odd(asked, "message", &error),
             }
         }
+    }
+
+    fn new_message(&mut self) -> Message {
+        let id = Uuid::from_u128(self.dice.u128(..));
+        Message { text: format!("message {id}"), id: Some(id) }
     }
 }
 

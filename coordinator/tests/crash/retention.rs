@@ -45,7 +45,7 @@ async fn forget(seed: u64) {
     let load = load(&world);
     let mut child =
         begin(&place, &world, &Plan { max_running: MAX_RUNNING, ..Plan::default() }).await.unwrap();
-    while world.answers.load(std::sync::atomic::Ordering::SeqCst) < 300 {
+    while world.answers.load(std::sync::atomic::Ordering::SeqCst) < 150 {
         world.a_little().await;
     }
     drain(&world).await;

@@ -8,7 +8,7 @@ use crate::{
     damage::{Files, LOSSES, hurt, lose},
     gateway::gateway,
     history::History,
-    kills::{number, seed},
+    kills::{KILLS, number, seed},
     lives::{MAX_RUNNING, load, one_life},
     place::{Place, open_queue},
     survival::{Found, found},
@@ -35,7 +35,7 @@ fn few(texts: &[String]) -> String {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_the_loss_of_what_was_not_flushed() {
-    let (seed, lives) = (seed(), number("CODE_WORKERS_CRASH_KILLS", 12).div_ceil(4));
+    let (seed, lives) = (seed(), number("CODE_WORKERS_CRASH_KILLS", KILLS).div_ceil(4));
     tokio::task::LocalSet::new().run_until(losses(seed, lives)).await;
 }
 
@@ -82,7 +82,7 @@ async fn open_and_read(files: &Files, history: &History) -> Result<Found, String
 
 #[tokio::test]
 async fn damage_is_told_and_never_served() {
-    let (seed, flips) = (seed(), number("CODE_WORKERS_CRASH_FLIPS", 100));
+    let (seed, flips) = (seed(), number("CODE_WORKERS_CRASH_FLIPS", 60));
     tokio::task::LocalSet::new().run_until(damages(seed, flips)).await;
 }
 
@@ -122,7 +122,7 @@ async fn damages(seed: u64, flips: u64) {
 }
 
 /// Brings the WAL's content into the database, which it does when the last connection closes.
-fn checkpoint(database: &Path) {
+pub(crate) fn checkpoint(database: &Path) {
     let connection = rusqlite::Connection::open(database).unwrap();
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }

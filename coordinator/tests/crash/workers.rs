@@ -157,7 +157,8 @@ impl Seat {
     }
 
     async fn run(&mut self, attempt: &mut Attempt) -> Result<Worker, Over> {
-        for _ in 0..self.dice.u32(0..5) {
+        // An agent has time to be told something.
+        for _ in 0..self.dice.u32(0..5) + 3 * u32::from(attempt.agent) {
             self.say(attempt).await?;
             self.beat(attempt).await?;
             if self.dice.u32(0..100) < 4 {
@@ -223,7 +224,7 @@ impl Seat {
     async fn beat(&mut self, attempt: &mut Attempt) -> Result<(), Over> {
         let after = attempt.heard;
         let beat = Heartbeat { after };
-        let wait = Duration::from_secs(u64::from(self.dice.u32(0..8) == 0));
+        let wait = Duration::from_secs(u64::from(self.dice.u32(0..8) <= u32::from(attempt.agent)));
         let beating = async || attempt.client.heartbeat(&beat, wait).await;
         let (asked, beat) = self.call(attempt, "heartbeat", beating).await?;
         attempt.heard = beat.orders.last().map_or(after, |order| order.seq);

@@ -25,8 +25,21 @@ pub(super) fn check(history: &History, end: &End, faults: &mut Vec<String>) {
         }
     }
     for (task, events) in &end.streams {
+        unknown_lease(task, events, faults);
         stream(task, events, end, faults);
         texts(task, events, &stored, faults);
+    }
+}
+
+/// Workers ask until they are answered, and leave nothing undone: a lease that goes back because it was not started,
+/// or because its worker went home, is one that its worker was never told of.
+fn unknown_lease(task: &TaskId, events: &[Event], faults: &mut Vec<String>) {
+    for event in events {
+        if let EventBody::State { reason: Some(reason), .. } = &event.event.body
+            && matches!(reason.as_str(), "not_started" | "worker_gone" | "lease_expired")
+        {
+            faults.push(format!("{task} had a lease that its worker was not told of: {event:?}"));
+        }
     }
 }
 

@@ -271,6 +271,10 @@ fn events_that_are_lost_repeated_or_told_otherwise() {
     finds_at_end("nobody told t of", |_, events, _| {
         events[1].event.body = EventBody::Dropped { bytes: 1 };
     });
+    finds_at_end("was not told of", |_, events, _| {
+        let reason = Some("not_started".to_owned());
+        events[0].event.body = EventBody::State { state: TaskState::Ready, reason };
+    });
     let otherwise = Fact::Followed { task: "t".parse().unwrap(), events: events()[1..].to_vec() };
     finds("was told something else", |facts| facts.push(otherwise));
 }
