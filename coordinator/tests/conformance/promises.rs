@@ -222,6 +222,17 @@ fn what_an_agent_was_told_it_is_told_again_in_the_next_attempt() {
 }
 
 #[test]
+fn what_others_wait_to_start_from_is_not_forgotten() {
+    let mut both = Both::open();
+    let lease = both.start(draft(1));
+    both.done([Command::Submit(vec![Draft { base: Base::ResultOf(1), ..draft(2) }])]);
+    both.done([finish(lease, Outcome::Succeeded), Command::Forget { older: 0 }]);
+    assert_eq!(both.state(1), Succeeded);
+    both.done([Command::Pin(2), Command::Forget { older: 0 }]);
+    assert_eq!(both.system.view().tasks.into_keys().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn what_is_asked_twice_is_done_once() {
     let mut both = Both::open();
     let (agent, other) = (Draft { agent: true, ..draft(1) }, Draft { priority: Priority::Low, ..draft(1) });
