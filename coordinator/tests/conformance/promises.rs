@@ -155,7 +155,7 @@ fn a_run_that_only_beats_has_a_hard_end() {
     assert_eq!(both.task(1), (TimedOut, 1, why("overrun")));
     // One that was to stop, and beat on instead, was cancelled.
     let lease = both.start(draft(2));
-    both.done([Command::Cancel(2), Command::Advance(hard_end), heartbeat(lease, 1), Command::Reap]);
+    both.done([Command::Cancel(2), Command::Advance(hard_end + 40), heartbeat(lease, 1), Command::Reap]);
     assert_eq!(both.task(2), (Cancelled, 1, why("overrun")));
 }
 
