@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// As many as take a few seconds.
-const CASES: u32 = 24;
+const CASES: u32 = 40;
 
 /// The model, and what it was asked.
 #[derive(Debug, Clone)]
