@@ -1,9 +1,12 @@
 //! A database that is too large to be looked through before it is used: its indexes carry no checksum, and a bit that
 //! flipped in one may hide a task.
 
-use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt as _, path::Path};
+use std::{fs::OpenOptions, ops::Range, os::unix::fs::FileExt as _, path::Path};
 
-use coordinator::{Clock, queue::Incoming};
+use coordinator::{
+    Clock,
+    queue::{Incoming, Queue},
+};
 use protocol::{TaskState, Usd, submit::NewTask};
 
 use crate::{
@@ -15,64 +18,101 @@ use crate::{
 };
 
 /// Tasks with a body of this size: more than 64 MiB together.
-const TASKS: usize = 640;
+const LARGE: usize = 640;
 const BODY: usize = 110 * 1024;
+/// Tasks that are looked for.
+const SMALL: usize = 1_500;
 
-/// Pages of indexes, by their first byte (<https://sqlite.org/fileformat2.html#b_tree_pages>), and the size of a page.
-fn index_pages(database: &Path) -> (Vec<u64>, usize) {
+/// Where the indexes lie in the file: of each of their pages the cells' pointers, and the cells
+/// (<https://sqlite.org/fileformat2.html#b_tree_pages>).
+fn indexes(database: &Path) -> Vec<Range<u64>> {
     let bytes = std::fs::read(database).unwrap();
     let size = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
-    let pages = bytes.chunks(size).enumerate().filter(|(_, page)| matches!(page[0], 0x02 | 0x0a));
-    (pages.map(|(number, _)| (number * size) as u64).collect(), size)
+    let mut found = Vec::new();
+    for (number, page) in bytes.chunks(size).enumerate() {
+        let header = match page[0] {
+            0x02 => 12,
+            0x0a => 8,
+            _ => continue,
+        };
+        let cells = usize::from(u16::from_be_bytes([page[3], page[4]]));
+        let content = usize::from(u16::from_be_bytes([page[5], page[6]]));
+        let at = |offset: usize| (number * size + offset) as u64;
+        found.extend([at(0)..at(header + 2 * cells), at(content)..at(size)]);
+    }
+    found.retain(|range| !range.is_empty());
+    found
 }
 
-#[tokio::test]
-async fn damage_in_a_large_database_is_told() {
-    let (seed, damages) = (seed(), number("CODE_WORKERS_CRASH_FLIPS", 60).div_ceil(10));
-    let mut dice = fastrand::Rng::with_seed(seed);
-    let (place, recorder) = (Place::new().await, Recorder::default());
-    let queue = open_queue(&place.folders).unwrap();
-    let task = |place| {
+async fn fill(queue: &Queue, recorder: &Recorder) {
+    let large = |place| {
         let argv = Some(vec!["echo".to_owned(), "x".repeat(BODY)]);
-        NewTask { argv, ..exec("q", format!("t-{place}")) }
+        NewTask { argv, ..exec("other", format!("large-{place}")) }
     };
-    let tasks: Vec<NewTask> = (0..TASKS).map(task).collect();
+    let small = |place| exec("q", format!("t-{place}"));
+    let tasks: Vec<NewTask> = (0..LARGE).map(large).chain((0..SMALL).map(small)).collect();
     let asked = recorder.ask();
     let incoming = tasks.iter().map(|task| Incoming::new(task.clone().check().unwrap(), b"sent"));
     queue.submit(incoming.collect(), Usd::ZERO, Clock::start().now()).await.unwrap();
-    for task in tasks {
+    for task in tasks.into_iter().skip(LARGE) {
         let id = task.id.clone().unwrap().parse().unwrap();
         recorder.note(asked, Fact::Accepted(task));
         recorder.note(asked, Fact::Seen { task: id, state: TaskState::Ready });
     }
+}
+
+#[tokio::test]
+async fn damage_in_a_large_database_is_told() {
+    damage_indexes().await;
+}
+
+#[tokio::test]
+#[ignore = "fails: until a large database is looked through, a damaged index hides tasks"]
+async fn damage_in_a_large_database_is_never_served() {
+    let served = damage_indexes().await;
+    assert!(served.is_empty(), "{served:#?}");
+}
+
+/// Flips a bit of an index, again and again; what was served before the damage was told.
+async fn damage_indexes() -> Vec<String> {
+    let (seed, damages) = (seed(), number("CODE_WORKERS_CRASH_FLIPS", 60).div_ceil(6));
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let (place, recorder) = (Place::new().await, Recorder::default());
+    let queue = open_queue(&place.folders).unwrap();
+    fill(&queue, &recorder).await;
     queue.close();
     drop(queue);
     let (history, path) = (recorder.history(0), place.folders.coordinator_db());
     checkpoint(&path);
-    let (pages, size) = index_pages(&path);
+    let indexes = indexes(&path);
     let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut told, mut served) = (0, Vec::new());
     for _ in 0..damages {
-        let at = pages[dice.usize(0..pages.len())] + dice.u64(0..size as u64);
+        let range = dice.choice(&indexes).unwrap().clone();
+        let at = dice.u64(range);
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ (1 << dice.u32(0..8))], at).unwrap();
-        let outcome = match open_queue(&place.folders) {
-            Err(_) => "refused to open",
-            Ok(queue) => {
-                let read = found(&history, &queue).await;
-                let told = queue.check().is_err();
-                queue.close();
-                match (read.faults.is_empty(), told) {
-                    (true, true) => "told",
-                    (true, false) => "did not matter",
-                    (false, true) => "told, after something else was served",
-                    (false, false) => panic!("seed {seed}, byte {at}: {:?}", read.faults),
-                }
-            }
-        };
-        *outcomes.entry(outcome).or_default() += 1;
+        if let Ok(queue) = open_queue(&place.folders) {
+            let read = found(&history, &queue).await;
+            let looked_through = queue.check();
+            queue.close();
+            assert!(
+                read.faults.is_empty() || looked_through.is_err(),
+                "seed {seed}, byte {at}: {:?}",
+                read.faults
+            );
+            told += u64::from(looked_through.is_err());
+            served.extend(read.faults.into_iter().next());
+        } else {
+            told += 1;
+        }
         file.write_all_at(&byte, at).unwrap();
     }
-    println!("seed {seed}: {damages} damages: {outcomes:?}");
+    println!(
+        "seed {seed}: of {damages} damages {told} were told, {} after something else was served",
+        served.len()
+    );
+    assert!(told > 0, "no damage was noticed at all");
+    served
 }

@@ -50,7 +50,7 @@ impl Found {
 pub(crate) async fn found(history: &History, queue: &Arc<Queue>) -> Found {
     let mut found = Found::default();
     let mut tasks: BTreeMap<&TaskId, Option<Task>> = BTreeMap::new();
-    let listed = found.read("the list", states(queue));
+    let listed = found.read("the list", states(history, queue));
     let ids: BTreeSet<&TaskId> = history.facts.iter().filter_map(|(_, fact)| task_of(fact)).collect();
     for id in ids {
         let task = found.read(id.as_str(), queue.task(id));
@@ -89,17 +89,26 @@ pub(crate) async fn found(history: &History, queue: &Arc<Queue>) -> Found {
     found
 }
 
-fn states(queue: &Arc<Queue>) -> Result<BTreeMap<TaskId, TaskState>, StoreError> {
-    let mut filter = TaskFilter { limit: Some(500), ..TaskFilter::default() };
+/// The tasks of all queues that something was sent to, page by page.
+fn states(history: &History, queue: &Arc<Queue>) -> Result<BTreeMap<TaskId, TaskState>, StoreError> {
+    let sent = history.facts.iter().filter_map(|(_, fact)| match fact {
+        Fact::Accepted(sent) => Some(sent.queue.as_str()),
+        _ => None,
+    });
     let mut listed = BTreeMap::new();
-    loop {
-        let page = queue.page(&filter)?;
-        listed.extend(page.tasks.into_iter().map(|task| (task.id, task.state)));
-        filter.before = page.next;
-        if filter.before.is_none() {
-            return Ok(listed);
+    for name in sent.collect::<BTreeSet<_>>() {
+        let name = Some(crate::place::queue(name));
+        let mut filter = TaskFilter { queue: name, limit: Some(500), ..TaskFilter::default() };
+        loop {
+            let page = queue.page(&filter)?;
+            listed.extend(page.tasks.into_iter().map(|task| (task.id, task.state)));
+            filter.before = page.next;
+            if filter.before.is_none() {
+                break;
+            }
         }
     }
+    Ok(listed)
 }
 
 /// The task that a fact says is there.
