@@ -23,7 +23,7 @@ use super::{
     transition::{Command, after},
     tx::{Tx, refused, row, unknown_task},
 };
-use crate::{clock::Clock, tokens::Claim};
+use crate::{clock::Clock, crash_point::crash_point, tokens::Claim};
 
 /// A waiter looks again after this time even when no bell has rung; each task that comes to be ready rings one.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -79,6 +79,9 @@ impl Queue {
         let (queue, request) = (self.clone(), request.clone());
         tokio::spawn(async move {
             let found = queue.take_next(&request, clock.now()).await;
+            if let Ok(Some(_)) = &found {
+                crash_point("lease.committed");
+            }
             let unwanted = match found {
                 Ok(Some((row, leased))) => reply.send(Ok(Some(leased))).err().map(|_| row),
                 Ok(None) => reply.send(Ok(None)).ok().and(None),

@@ -14,10 +14,11 @@ use crate::{
 };
 
 /// Where it is killed: once the load comes by there for the nth time, n up to this.
-pub(crate) const POINTS: [(&str, u64); 11] = [
+pub(crate) const POINTS: [(&str, u64); 12] = [
     ("store.written", 40),
     ("store.committed", 40),
     ("store.answered", 40),
+    ("lease.committed", 10),
     ("output.written", 20),
     ("artifact.received", 4),
     ("artifact.settled", 4),
@@ -28,9 +29,9 @@ pub(crate) const POINTS: [(&str, u64); 11] = [
     ("result.accepted", 10),
 ];
 /// Kills of a usual run.
-pub(crate) const KILLS: u64 = 10;
+pub(crate) const KILLS: u64 = 6;
 /// Answers after which it is killed from outside, where it did not come by its crash point.
-const ANSWERS: u64 = 400;
+const ANSWERS: u64 = 300;
 /// Kills on one place; then all is checked, and the next place is taken.
 const KILLS_OF_ROUND: u64 = 50;
 
