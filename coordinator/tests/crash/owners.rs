@@ -119,7 +119,7 @@ impl Owner {
     async fn submit_many(&mut self) {
         let count = self.dice.usize(2..20);
         let tasks: Vec<_> = (0..count).map(|_| self.new_task()).collect();
-        let client = crate::actor::Http::owner(&self.world);
+        let client = crate::http::Http::owner(&self.world);
         let (asked, answer) = self.world.ask(|| client.submit_many(&tasks)).await;
         match answer {
             Ok(answers) => {
