@@ -32,11 +32,13 @@ pub use plan::{Plan, Trouble, Verb};
 /// How late something is that is late.
 const DELAY: Duration = Duration::from_millis(300);
 /// How long a request is held back for another one to come first.
-const HELD_BACK: Duration = Duration::from_secs(1);
+const HELD_BACK: Duration = Duration::from_secs(3);
 /// How long a wait goes on before it is broken.
 const BROKEN_AFTER: Duration = Duration::from_millis(100);
 /// Between the first half of a body and its break, so that the half arrives.
 const HALF: Duration = Duration::from_millis(20);
+/// How long an occasion may take to come, once all else is done.
+const OCCASION: Duration = Duration::from_secs(30);
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a repeated request may take that waits for nothing.
@@ -58,7 +60,7 @@ struct Inner {
     closed_to: Mutex<Option<Verb>>,
     /// What was asked, and for which path, whether it arrived or not.
     asked: watch::Sender<Vec<(Verb, String)>>,
-    done: Mutex<BTreeMap<(Verb, Trouble), u32>>,
+    done: watch::Sender<BTreeMap<(Verb, Trouble), u32>>,
     passed: Mutex<Vec<Passed>>,
     /// How many have passed.
     count: watch::Sender<u64>,
@@ -114,7 +116,7 @@ impl Unruly {
             plan: Mutex::new(plan),
             closed_to: Mutex::default(),
             asked: watch::Sender::default(),
-            done: Mutex::default(),
+            done: watch::Sender::default(),
             passed: Mutex::default(),
             count: watch::Sender::new(0),
             later: Mutex::default(),
@@ -129,13 +131,18 @@ impl Unruly {
     /// How often each trouble has happened to each verb.
     #[must_use]
     pub fn done(&self) -> BTreeMap<(Verb, Trouble), u32> {
-        locked(&self.inner.done).clone()
+        self.inner.done.borrow().clone()
     }
 
-    /// What was to happen and has not.
-    #[must_use]
-    pub fn left(&self) -> Vec<(Verb, Trouble)> {
-        locked(&self.inner.plan).left()
+    /// Waits until all has happened that was to happen at least once.
+    pub fn wait_until_done(&self) {
+        let wanted = locked(&self.inner.plan).wanted().to_vec();
+        let mut done = self.inner.done.subscribe();
+        let all = done.wait_for(|done| wanted.iter().all(|one| done.contains_key(one)));
+        let all = self.runtime.block_on(async { timeout(OCCASION, all).await.is_ok() });
+        let done = self.done();
+        let left: Vec<_> = wanted.iter().filter(|one| !done.contains_key(one)).collect();
+        assert!(all, "there was no occasion for {left:?}");
     }
 
     /// All that arrived, in the order of the answers.
@@ -288,12 +295,12 @@ impl Inner {
     }
 
     fn did(&self, verb: Verb, trouble: Trouble) {
-        *locked(&self.done).entry((verb, trouble)).or_default() += 1;
+        self.done.send_modify(|done| *done.entry((verb, trouble)).or_default() += 1);
     }
 
     /// There was no occasion.
     fn did_not(&self, verb: Verb, trouble: Trouble) {
-        locked(&self.plan).again_later(verb, trouble);
+        locked(&self.plan).again(verb, trouble);
     }
 
     async fn copy(self: Arc<Self>, asked: Asked) -> io::Result<Response<Bytes>> {

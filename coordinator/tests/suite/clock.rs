@@ -1,7 +1,7 @@
 //! Clocks that are set: between two runs of the coordinator, which takes the wall's time when it starts, and from one
 //! call to the next.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use coordinator::{
     Clock,
@@ -191,4 +191,107 @@ async fn a_task_with_a_time_waits_for_what_the_walls_clock_shows() {
     let there = not_before;
     let mut set = set.restart_at(there);
     assert_eq!(set.pass(Duration::ZERO).await, TaskState::Ready);
+}
+
+/// What a seed makes of many tasks, restarts, and a clock that is set by up to a day before every step.
+struct Wild {
+    set: Set,
+    random: fastrand::Rng,
+    start: Timestamp,
+    /// Leases that were handed out, each task's latest.
+    held: HashMap<TaskId, Claim>,
+    /// Leases that another has taken the place of.
+    stale: Vec<(TaskId, Claim)>,
+    accepted: HashMap<TaskId, u32>,
+}
+
+impl Wild {
+    async fn open(seed: u64) -> Self {
+        let set = Set::open().await;
+        let tasks = (0..5).map(|n| NewTask { max_attempts: Some(20), ..named(&format!("t{n}")) });
+        submit(&set.queue, tasks.collect()).await;
+        let random = fastrand::Rng::with_seed(seed);
+        let start = set.now;
+        Self { set, random, start, held: HashMap::new(), stale: Vec::new(), accepted: HashMap::new() }
+    }
+
+    fn any_held(&mut self) -> Option<(TaskId, Claim)> {
+        let mut held: Vec<_> = self.held.iter().map(|(task, claim)| (task.clone(), *claim)).collect();
+        held.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        self.random.choice(held)
+    }
+
+    async fn lease(&mut self) {
+        let Some((task, claim)) = self.set.lease().await else { return };
+        assert_eq!(self.accepted.get(&task), None, "{task} has ended, and is leased");
+        let before = self.held.insert(task.clone(), claim);
+        if let Some(before) = before {
+            assert!(before.serial < claim.serial, "{task} is leased twice with one lease");
+            self.stale.push((task, before));
+        }
+    }
+
+    /// Whoever had it has lost it.
+    async fn come_late(&mut self) {
+        let Some((task, claim)) = self.random.choice(self.stale.clone()) else { return };
+        assert!(!self.set.beat(&task, claim).await, "{task} is another's");
+        assert!(self.set.queue.start(&task, claim, self.set.now).await.is_err(), "{task} is another's");
+        assert!(!self.set.finish(&task, claim).await, "{task} is another's");
+    }
+
+    async fn step(&mut self) {
+        let by = self.random.i64(-86_400..86_400);
+        self.set.now = self.start + SignedDuration::from_secs(by);
+        let held = self.any_held();
+        match (self.random.u8(..7), held) {
+            (0 | 1, _) => self.lease().await,
+            (2, Some((task, claim))) => drop(self.set.queue.start(&task, claim, self.set.now).await),
+            (3, Some((task, claim))) => drop(self.set.beat(&task, claim).await),
+            (4, Some((task, claim))) => self.finish(task, claim).await,
+            (5, _) => drop(self.set.queue.reap(self.set.now).await.unwrap()),
+            _ => self.come_late().await,
+        }
+    }
+
+    async fn finish(&mut self, task: TaskId, claim: Claim) {
+        let before = self.set.state(&task);
+        if self.set.finish(&task, claim).await && before != TaskState::Succeeded {
+            *self.accepted.entry(task).or_default() += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_clock_shows_nothing_is_lost_and_nothing_is_done_twice() {
+    for seed in 0..10 {
+        let mut wild = Wild::open(seed).await;
+        for step in 0..160 {
+            wild.step().await;
+            if step % 40 == 39 {
+                let now = wild.set.now;
+                wild.set = wild.set.restart_at(now);
+            }
+        }
+        // The clock stands no more: all that waits for something comes to its end.
+        wild.set.now = wild.start + DAY * 3;
+        for _ in 0..40 {
+            wild.set.now = after(wild.set.now, limits::LEASE * 2);
+            wild.set.queue.reap(wild.set.now).await.unwrap();
+            while let Some((task, claim)) = wild.set.lease().await {
+                wild.set.queue.start(&task, claim, wild.set.now).await.unwrap();
+                wild.finish(task, claim).await;
+            }
+        }
+        for number in 0..5 {
+            let task = id(&format!("t{number}"));
+            let state = wild.set.state(&task);
+            let accepted = wild.accepted.get(&task).copied().unwrap_or_default();
+            let right = match state {
+                TaskState::Succeeded => accepted == 1,
+                TaskState::TimedOut => accepted == 0,
+                _ => false,
+            };
+            assert!(right, "seed {seed}: {task} is {state} after {accepted} results");
+        }
+    }
 }

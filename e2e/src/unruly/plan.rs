@@ -119,6 +119,7 @@ impl Trouble {
 pub struct Plan {
     random: Rng,
     walk: BTreeMap<Verb, Vec<Trouble>>,
+    wanted: Vec<(Verb, Trouble)>,
 }
 
 /// The variable that repeats a run's plan.
@@ -141,8 +142,12 @@ impl Plan {
             random.shuffle(&mut troubles);
             (*verb, troubles)
         });
-        let walk = walk.collect();
-        Self { random, walk }
+        let walk: BTreeMap<Verb, Vec<Trouble>> = walk.collect();
+        let of = |(verb, troubles): (&Verb, &Vec<Trouble>)| -> Vec<_> {
+            troubles.iter().map(|trouble| (*verb, *trouble)).collect()
+        };
+        let wanted = walk.iter().flat_map(of).collect();
+        Self { random, walk, wanted }
     }
 
     /// What befalls the next request of this verb.
@@ -155,17 +160,16 @@ impl Plan {
         (self.random.usize(..ONE_IN) == 0).then(|| self.random.choice(all)).flatten()
     }
 
-    /// It could not happen this time.
-    pub(crate) fn again_later(&mut self, verb: Verb, trouble: Trouble) {
-        self.walk.entry(verb).or_default().insert(0, trouble);
+    /// There was no occasion this time. A wait comes when all is done; whoever overtakes is there before.
+    pub(crate) fn again(&mut self, verb: Verb, trouble: Trouble) {
+        let walk = self.walk.entry(verb).or_default();
+        let place = if trouble == Trouble::BreakWait { 0 } else { walk.len() };
+        walk.insert(place, trouble);
     }
 
-    /// What of the walk has not come yet.
-    pub(crate) fn left(&self) -> Vec<(Verb, Trouble)> {
-        let of = |(verb, troubles): (&Verb, &Vec<Trouble>)| -> Vec<_> {
-            troubles.iter().map(|trouble| (*verb, *trouble)).collect()
-        };
-        self.walk.iter().flat_map(of).collect()
+    /// What is to happen at least once.
+    pub(crate) fn wanted(&self) -> &[(Verb, Trouble)] {
+        &self.wanted
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
