@@ -228,8 +228,9 @@ impl Inner {
         trouble: Trouble,
     ) -> io::Result<Response<Body>> {
         if trouble.needs_answer() {
+            let unless_done = Again { inner: &self, verb, trouble, done: false };
             let answer = self.trouble_answer(&asked, trouble).await;
-            self.did(verb, trouble);
+            unless_done.did();
             return answer;
         }
         match trouble {
@@ -332,6 +333,29 @@ impl Inner {
                 self.did(verb, Trouble::CopyLater);
             }
             tokio::spawn(self.clone().copy(asked));
+        }
+    }
+}
+
+/// A trouble whose request goes away before its answer is there, as a heartbeat does when its task ends, comes again.
+struct Again<'a> {
+    inner: &'a Inner,
+    verb: Verb,
+    trouble: Trouble,
+    done: bool,
+}
+
+impl Again<'_> {
+    fn did(mut self) {
+        self.done = true;
+        self.inner.did(self.verb, self.trouble);
+    }
+}
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.inner.did_not(self.verb, self.trouble);
         }
     }
 }

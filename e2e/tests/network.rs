@@ -268,31 +268,37 @@ fn whatever_the_network_does_every_task_ends_once() {
 fn whatever_the_network_does_orders_are_carried_out_once_and_in_order() {
     let mut house = House::open();
     let network = house.network(Plan::new(&[Verb::Heartbeat], |_, trouble| trouble != Trouble::BreakWait));
-    house.send("talk", &json!({"prompt": "echo begun; sleep 10"}));
+    let talks = ["talk", "talk-too"];
+    for id in talks {
+        house.send(id, &json!({"prompt": "echo begun; sleep 10"}));
+    }
     house.send("stop", &json!({"kind": "exec", "argv": ["bash", "-c", "echo begun; sleep 1000"]}));
-    house.launch("2");
-    for id in ["talk", "stop"] {
-        house.place.start_cli(&["logs", "-f", id]).wait_for("begun");
-    }
+    house.launch("3");
     let told: Vec<_> = (1..=5).map(|number| format!("echo {number} >> told.txt")).collect();
-    for text in &told {
-        let message = serde_json::from_value(json!({"text": text})).unwrap();
-        house.runtime.block_on(house.owner.message(&"talk".parse().unwrap(), &message)).unwrap();
+    for id in talks {
+        house.place.start_cli(&["logs", "-f", id]).wait_for("begun");
+        for text in &told {
+            let message = serde_json::from_value(json!({"text": text})).unwrap();
+            house.runtime.block_on(house.owner.message(&id.parse().unwrap(), &message)).unwrap();
+        }
     }
+    house.place.start_cli(&["logs", "-f", "stop"]).wait_for("begun");
     house.place.cli(&["cancel", "stop"]).ok();
     let stopped = house.ended("stop");
     assert_eq!((stopped.state, stopped.attempt), (TaskState::Cancelled, 1), "{stopped:#?}");
-    house.succeeded_once("talk");
-    let events = house.events("talk");
-    let heard = events.iter().filter_map(|event| match &event.event.body {
-        EventBody::Message { seq, text } => Some((*seq, text.clone())),
-        _ => None,
-    });
-    assert!(heard.eq((1..).zip(told)), "{events:#?}");
     let repository = house.place.home().join("repos/sample");
-    house.place.cli(&["apply", "talk", "--into", repository.to_str().unwrap()]).ok();
-    let file = house.place.git(&repository, &["show", "code-workers/talk:told.txt"]);
-    assert_eq!(file, "1\n2\n3\n4\n5\n");
+    for id in talks {
+        house.succeeded_once(id);
+        let events = house.events(id);
+        let heard = events.iter().filter_map(|event| match &event.event.body {
+            EventBody::Message { seq, text } => Some((*seq, text.clone())),
+            _ => None,
+        });
+        assert!(heard.eq((1..).zip(told.clone())), "{events:#?}");
+        house.place.cli(&["apply", id, "--into", repository.to_str().unwrap()]).ok();
+        let file = house.place.git(&repository, &["show", &format!("code-workers/{id}:told.txt")]);
+        assert_eq!(file, "1\n2\n3\n4\n5\n");
+    }
     network.wait_until_done();
 }
 
