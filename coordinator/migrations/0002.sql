@@ -13,6 +13,9 @@ UPDATE tasks SET since = COALESCE((SELECT MAX(at) FROM events WHERE events.task 
 -- A worker has one lease at most: it is found by its worker.
 DROP INDEX tasks_request;
 
+-- tasks.serial counts on from the millisecond of acceptance from now on, so that an id that is used again, after its
+-- first task was forgotten, brings other tokens.
+
 -- Checksums: SQLite keeps none. Those of rows that are there are written by the program, after this file.
 ALTER TABLE tasks  ADD COLUMN sum       INTEGER NOT NULL DEFAULT 0;  -- of what the rules decide by
 ALTER TABLE tasks  ADD COLUMN made_sum  INTEGER NOT NULL DEFAULT 0;  -- of what never changes

@@ -24,6 +24,12 @@ impl Clock {
         Self { wall, since: Instant::now() }
     }
 
+    /// A clock that shows `wall` at the moment `since`, and before it.
+    #[must_use]
+    pub const fn at(wall: Timestamp, since: Instant) -> Self {
+        Self { wall, since }
+    }
+
     /// Now, to the millisecond, which is what the database keeps.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -60,7 +60,7 @@ fn as_new(old: &Row, id: &TaskId, now: Timestamp) -> Row {
         n: 0,
         id: id.clone(),
         attempt: 0,
-        serial: 0,
+        serial: now.as_millisecond().cast_unsigned(),
         reason: None,
         worker: None,
         started_at: None,

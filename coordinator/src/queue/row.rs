@@ -25,7 +25,8 @@ pub struct Row {
     pub timeout: Duration,
     /// The latest attempt; 0 before the first.
     pub attempt: u32,
-    /// How many leases it has had.
+    /// Counts its leases, from the millisecond of its acceptance on: a task that is made again under the id of a
+    /// forgotten one has other tokens.
     pub serial: u64,
     /// Where it stands.
     pub stand: Stand,

@@ -70,7 +70,7 @@ pub(super) const INSERT_TASK: &str = "INSERT INTO tasks (id, queue, submitted, p
     reason, due, not_before, unique_key, approval, retry_of, since, sum, made_sum, events, attempt, serial, \
     cancelling) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?13, ?21, \
-    ?22, 1, 0, 0, 0)";
+    ?22, 1, 0, ?13, 0)";
 pub(super) const SEAL_ROW: &str = "UPDATE tasks SET sum = ?2 WHERE n = ?1";
 pub(super) const SEAL_MADE: &str = "UPDATE tasks SET made_sum = ?2, usage_sum = ?3 WHERE n = ?1";
 pub(super) const KEY_HOLDER: &str =

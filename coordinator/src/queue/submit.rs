@@ -131,7 +131,7 @@ fn take_in(
         max_attempts,
         timeout,
         attempt: 0,
-        serial: 0,
+        serial: now.as_millisecond().cast_unsigned(),
         stand: Stand::Held,
         reason: None,
         worker: None,

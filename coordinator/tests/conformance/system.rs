@@ -51,7 +51,7 @@ impl System {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let folder = folder();
         let begin = Clock::start().now();
-        let queue = runtime.block_on(async { open(folder.path()) });
+        let queue = runtime.block_on(async { open(folder.path(), begin) });
         let workers = runtime.block_on(seed(&queue, begin));
         Self { runtime, folder, queue, begin, workers, won: HashMap::new(), tokens: Vec::new() }
     }
@@ -59,9 +59,9 @@ impl System {
     /// Asks, at a time.
     pub(crate) fn execute(&mut self, command: &Command, now: u64) -> Answer {
         match command {
-            Command::Crash => self.crash(),
+            Command::Crash => self.crash(now),
             Command::Advance(_) => {}
-            Command::Lease { worker, request } => return self.lease(*worker, *request),
+            Command::Lease { worker, request } => return self.lease(*worker, *request, now),
             Command::Together(all) => {
                 let all = join_all(all.iter().map(|command| self.ask(command, now)));
                 return Answer::All(self.runtime.block_on(all).into_iter().map(answer).collect());
@@ -137,14 +137,14 @@ impl System {
         Ok(Answer::Done)
     }
 
-    fn lease(&mut self, worker: u8, request: u8) -> Answer {
+    fn lease(&mut self, worker: u8, request: u8, now: u64) -> Answer {
         let asked = LeaseRequest {
             worker: self.workers[usize::from(worker)].clone(),
             queue: name(worker % QUEUES),
             request: Uuid::from_u128(request.into()),
         };
         let stop = CancellationToken::new();
-        let leased = self.queue.lease(&asked, Duration::ZERO, Clock::start(), &stop);
+        let leased = self.queue.lease(&asked, Duration::ZERO, stands(self.time(now)), &stop);
         let leased = match self.runtime.block_on(leased) {
             Ok(Some(leased)) => leased,
             Ok(None) => return Answer::NoTask,
@@ -182,7 +182,7 @@ impl System {
 
     /// What a machine finds that lost its power now: the files as they lie on the disk. The old program lives until
     /// then, so that nothing is tidied up by its end.
-    fn crash(&mut self) {
+    fn crash(&mut self, now: u64) {
         let folder = folder();
         let mut files: Vec<_> =
             fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path()).collect();
@@ -191,7 +191,8 @@ impl System {
         for path in files.iter().filter(|path| path.is_file() && !path.ends_with("coordinator.db-shm")) {
             fs::copy(path, folder.path().join(path.file_name().unwrap())).unwrap();
         }
-        self.queue = self.runtime.block_on(async { open(folder.path()) });
+        let now = self.time(now);
+        self.queue = self.runtime.block_on(async { open(folder.path(), now) });
         self.folder = folder;
     }
 }
@@ -203,17 +204,22 @@ fn answer(asked: Result<Answer, StoreError>) -> Answer {
     })
 }
 
+/// A clock that stands until an hour has passed.
+fn stands(now: Timestamp) -> Clock {
+    Clock::at(now, std::time::Instant::now() + Duration::from_secs(3_600))
+}
+
 /// In memory, where there is such a place: thousands of flushes would be all that a test waits for.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-fn open(folder: &Path) -> Arc<Queue> {
+fn open(folder: &Path, now: Timestamp) -> Arc<Queue> {
     fs::create_dir_all(folder.join("output")).unwrap();
     let tokens = Tokens::open(&folder.join("coordinator.secret")).unwrap();
     let (database, outputs) = (folder.join("coordinator.db"), Outputs::new(folder.join("output")));
-    Queue::open(&database, tokens, outputs, Arc::default(), MAX_RUNNING, Clock::start()).unwrap().0
+    Queue::open(&database, tokens, outputs, Arc::default(), MAX_RUNNING, stands(now)).unwrap().0
 }
 
 /// Each mirror gets its commit by a task that is then forgotten.

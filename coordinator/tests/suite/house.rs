@@ -265,6 +265,12 @@ impl House {
         self.owner.task(&id(name), Duration::ZERO).await.unwrap()
     }
 
+    /// The lease of a task's first attempt.
+    pub(crate) async fn first_claim(&self, name: &str) -> coordinator::tokens::Claim {
+        let made = self.task(name).await.created_at.as_millisecond().cast_unsigned();
+        coordinator::tokens::Claim { attempt: 1, serial: made + 1 }
+    }
+
     pub(crate) async fn state(&self, name: &str) -> TaskState {
         self.task(name).await.state
     }

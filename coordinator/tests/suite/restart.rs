@@ -51,7 +51,7 @@ async fn a_cancellation_that_was_not_heard_is_told_again() {
     drop(lease);
     let house = house.restart().await;
     let tokens = coordinator::tokens::Tokens::open(&house.folders.data.join("coordinator.secret")).unwrap();
-    let claim = coordinator::tokens::Claim { attempt: 1, serial: 1 };
+    let claim = house.first_claim("t").await;
     let lease =
         protocol::inside::HeldLease { task: id("t"), token: tokens.of_lease(&id("t"), claim), attempt: 1 };
     let client = WorkerClient::new(Endpoint::Unix(house.folders.worker_socket()), token).unwrap();

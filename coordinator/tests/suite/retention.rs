@@ -2,11 +2,11 @@
 
 use coordinator::{
     config::{Days, Retention},
-    queue::{Kind, Reported},
+    queue::{Incoming, Kind, Reported},
     retention::Sweeper,
 };
 use jiff::SignedDuration;
-use protocol::{TaskState, folders::Folders, report::Outcome, submit::NewTask};
+use protocol::{Code, TaskState, folders::Folders, report::Outcome, submit::NewTask};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -84,4 +84,23 @@ async fn a_result_that_another_task_waits_to_start_from_stays() {
     sweep(&bench, &folders, [1, 1, 1], 2).await;
     assert_eq!(there(&folders, "t"), (true, true));
     assert!(bench.queue.task(&id("t")).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_task_under_the_id_of_a_forgotten_one_has_another_lease() {
+    let bench = Bench::open().await;
+    let old = bench.run(named("t")).await;
+    let done = Reported { id: id("t"), claim: old, report: report(Outcome::Succeeded), usage: None };
+    bench.queue.finish(done.clone(), bench.clock.now()).await.unwrap();
+    bench.queue.forget(vec![id("t")]).await.unwrap();
+    let sent = serde_json::to_vec(&named("t")).unwrap();
+    let again = Incoming::new(named("t").check().unwrap(), &sent);
+    let later = bench.clock.now() + SignedDuration::from_secs(1);
+    bench.queue.submit(vec![again], protocol::Usd::ZERO, later).await.unwrap();
+    let leased = bench.lease_at_once().await.unwrap();
+    let new = bench.queue.tokens().claim(&id("t"), leased.lease.attempt, leased.lease.token.expose());
+    assert_eq!((old.attempt, new.attempt), (1, 1));
+    bench.queue.start(&id("t"), new, later).await.unwrap();
+    let late = bench.queue.finish(done, later).await;
+    assert_eq!(protocol::Problem::from(late.unwrap_err()).code, Code::LeaseLost);
 }

@@ -251,7 +251,7 @@ async fn a_line_that_a_crash_cut_off_is_taken_away() {
     let house = house.restart().await;
     assert_eq!(texts(&house.events("t", 3, 2).await), ["4:a", "5:b"]);
     let tokens = coordinator::tokens::Tokens::open(&house.folders.data.join("coordinator.secret")).unwrap();
-    let claim = coordinator::tokens::Claim { attempt: 1, serial: 1 };
+    let claim = house.first_claim("t").await;
     let held =
         protocol::inside::HeldLease { task: id("t"), token: tokens.of_lease(&id("t"), claim), attempt: 1 };
     let endpoint = protocol::client::Endpoint::Unix(house.folders.worker_socket());
