@@ -92,16 +92,18 @@ async fn round_of_kills(seed: u64, first: u64, kills: u64, met: &mut BTreeMap<St
     let mut child =
         begin(&place, &world, &Plan { max_running: MAX_RUNNING, ..Plan::default() }).await.unwrap();
     drain(&world).await;
-    for part in load {
-        tokio::time::timeout(place::PATIENCE, part).await.expect("the load did not end").unwrap();
-    }
+    let all = futures_util::future::try_join_all(load);
+    let ended = tokio::time::timeout(place::PATIENCE, all).await;
     let owner = world.owner();
     let mut end = end::look(&owner).await;
     kill(&place, &mut child).await;
     let _child = begin(&place, &world, &Plan::default()).await.unwrap();
     end.later = end::states(&world.owner()).await;
     let history = world.recorder.history(MAX_RUNNING);
-    let faults = check::faults(&history, &end);
+    let mut faults = check::faults(&history, &end);
+    if !matches!(ended, Ok(Ok(_))) {
+        faults.push(format!("the load did not end well: {ended:?}"));
+    }
     let few: Vec<_> =
         faults.iter().take(20).map(|fault| fault.chars().take(600).collect::<String>()).collect();
     assert!(few.is_empty(), "seed {seed}: {} faults, the first of them:\n{}", faults.len(), few.join("\n"));
