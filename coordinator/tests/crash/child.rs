@@ -13,7 +13,7 @@ use std::{
 
 use coordinator::{Config, Held, Listeners, crash_point::on_crash_points};
 use protocol::{folders::Folders, settings::Sources};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,8 @@ pub(crate) fn folders(base: &Path) -> Folders {
 fn coordinator_process() {
     let Ok(plan) = std::env::var(PLAN) else { return };
     let plan: Plan = serde_json::from_str(&plan).unwrap();
+    // A run that is ended leaves no coordinator behind.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     DOOMED.set(plan.clone()).unwrap();
     on_crash_points(at_crash_point);
     let runtime = tokio::runtime::Runtime::new().unwrap();
