@@ -52,6 +52,8 @@ pub struct Coordinator {
     pub(crate) helper: Helper,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
+    /// Cancelled when the database was looked through, and no damage found.
+    pub(crate) sound: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
     disk: Arc<Disk>,
     waiting: Arc<Semaphore>,
@@ -121,6 +123,7 @@ pub async fn run(
         outputs,
         clock,
         stop: stop.clone(),
+        sound: CancellationToken::new(),
         metrics,
         disk,
     });
@@ -136,7 +139,7 @@ pub async fn run(
     background.spawn(coordinator.outputs.clone().keep_flushed(stop.clone()));
     background.spawn(coordinator.clone().keep_time());
     background.close();
-    let mut damage = watch_for_damage(coordinator.queue.clone(), stop.clone());
+    let mut damage = watch_for_damage(&coordinator);
     let served = coordinator.clone().serve(listeners).await;
     stop.cancel();
     background.wait().await;
@@ -152,11 +155,14 @@ pub async fn run(
 }
 
 /// Looks through the database beside the work; damage ends the program, since what is damaged must not be served. On
-/// a thread of its own, which nobody waits for.
-fn watch_for_damage(queue: Arc<Queue>, stop: CancellationToken) -> oneshot::Receiver<StoreError> {
+/// a thread of its own, which only the owner's requests wait for.
+fn watch_for_damage(coordinator: &Coordinator) -> oneshot::Receiver<StoreError> {
+    let (queue, stop) = (coordinator.queue.clone(), coordinator.stop.clone());
+    let sound = coordinator.sound.clone();
     let (tell, damage) = oneshot::channel();
-    let look = move || {
-        if let Err(error) = queue.check() {
+    let look = move || match queue.check() {
+        Ok(()) => sound.cancel(),
+        Err(error) => {
             tracing::error!(%error, "the database was looked through");
             // An error means that the program has ended.
             let _ = tell.send(error);

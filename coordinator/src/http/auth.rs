@@ -52,7 +52,22 @@ pub(super) async fn owner(
     };
     match refused {
         Some(failure) => failure.into_response(),
-        None => next.run(request).await,
+        None if request.uri().path() == "/health" => next.run(request).await,
+        None => match sound(&coordinator).await {
+            Ok(()) => next.run(request).await,
+            Err(failure) => failure.into_response(),
+        },
+    }
+}
+
+/// Until a large database is looked through, a damaged index may hide a task: nobody is told that there is none.
+async fn sound(coordinator: &Coordinator) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        () = coordinator.sound.cancelled() => Ok(()),
+        () = coordinator.stop.cancelled() => {
+            Err(Failure::new(Code::ShuttingDown, "the coordinator is stopping; its log says why"))
+        }
     }
 }
 

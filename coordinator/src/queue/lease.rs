@@ -39,6 +39,14 @@ pub struct LeaseRequest {
     pub request: Uuid,
 }
 
+/// What a look brought.
+struct Taken {
+    row: Row,
+    leased: Leased,
+    /// It was leased just now, and not to an earlier copy of the request.
+    fresh: bool,
+}
+
 impl Queue {
     /// A task for this worker, now or within `wait`; `None` when none came, or the program stops.
     ///
@@ -82,8 +90,16 @@ impl Queue {
             if let Ok(Some(_)) = &found {
                 crash_point("lease.committed");
             }
+            // The bell that woke it was for a task: who takes none passes it on. One ring too many is one look too
+            // many.
+            if !matches!(found, Ok(Some(Taken { fresh: true, .. }) | None)) {
+                queue.wake.ready(&request.queue).notify_one();
+            }
             let unwanted = match found {
-                Ok(Some((row, leased))) => reply.send(Ok(Some(leased))).err().map(|_| row),
+                // Another copy of the request may have been answered already.
+                Ok(Some(taken)) => {
+                    reply.send(Ok(Some(taken.leased))).err().map(|_| taken.row).filter(|_| taken.fresh)
+                }
                 Ok(None) => reply.send(Ok(None)).ok().and(None),
                 Err(error) => reply.send(Err(error)).ok().and(None),
             };
@@ -96,11 +112,7 @@ impl Queue {
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    async fn take_next(
-        &self,
-        request: &LeaseRequest,
-        now: Timestamp,
-    ) -> Result<Option<(Row, Leased)>, StoreError> {
+    async fn take_next(&self, request: &LeaseRequest, now: Timestamp) -> Result<Option<Taken>, StoreError> {
         let (request, control) = (request.clone(), self.control.clone());
         let found = self
             .store
@@ -108,7 +120,7 @@ impl Queue {
                 let again = (request.request.to_string(), request.worker.as_str());
                 if let Some(standing) = tx.one(sql::ROW_OF_REQUEST, again, row)? {
                     let work = work_of(tx, &standing)?;
-                    return Ok(Some((standing, work)));
+                    return Ok(Some((standing, work, false)));
                 }
                 // Its sandbox may have died while it waited.
                 let ended = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(1);
@@ -126,12 +138,12 @@ impl Queue {
                 // Before anything is written: a body that is damaged must not undo what others do.
                 let work = work_of(tx, &ready)?;
                 let command = Command::Lease { worker: request.worker, request: request.request };
-                Ok(Some((tx.apply(&ready, &command, now)?, work)))
+                Ok(Some((tx.apply(&ready, &command, now)?, work, true)))
             })
             .await?;
-        let Some((row, work)) = found else { return Ok(None) };
+        let Some((row, work, fresh)) = found else { return Ok(None) };
         let leased = self.leased(&row, work)?;
-        Ok(Some((row, leased)))
+        Ok(Some(Taken { row, leased, fresh }))
     }
 
     fn leased(&self, row: &Row, work: Work) -> Result<Leased, StoreError> {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::{
     row::{Row, Stand},
     store::locked,
-    transition::{Command, after},
+    transition::{Command, RUN_MARGIN, after},
     tx::Committed,
 };
 use crate::tokens::Claim;
@@ -52,8 +52,21 @@ pub(crate) struct Heard {
 
 impl Live {
     /// Takes up a lease that stood when the coordinator stopped, with a full time of grace.
+    ///
+    /// A time that was stored is believed as far as it can be: where the machine's clock was set meanwhile, the lease
+    /// begins anew.
     pub(crate) fn take_up(&self, row: &Row, now: Timestamp) {
-        self.follow(row, now);
+        let start_before = after(now, limits::START_WITHIN);
+        let stand = match row.stand {
+            Stand::Leased { request, .. } => Stand::Leased { request, start_before },
+            Stand::Running { request, end_before, cancelling } => {
+                let latest = after(start_before, row.timeout + RUN_MARGIN);
+                let possible = end_before > now && end_before <= latest;
+                Stand::Running { request, end_before: if possible { end_before } else { latest }, cancelling }
+            }
+            other => other,
+        };
+        self.follow(&Row { stand, ..row.clone() }, now);
     }
 
     /// Follows what was committed.
@@ -72,7 +85,7 @@ impl Live {
                 agent: row.agent,
                 running: false,
                 orders: row.orders,
-                expires_at: start_before.max(after(now, limits::START_WITHIN)),
+                expires_at: start_before,
                 end_before: Timestamp::MAX,
                 over: false,
                 changed,
@@ -87,7 +100,8 @@ impl Live {
                     Some(old) if old.running => old.expires_at,
                     _ => after(now, limits::LEASE),
                 },
-                end_before,
+                // What was taken up stays, whatever is stored.
+                end_before: old.filter(|old| old.running).map_or(end_before, |old| old.end_before),
                 over: old.is_some_and(|old| old.over && old.running),
                 changed,
             },

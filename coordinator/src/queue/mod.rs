@@ -26,7 +26,10 @@ mod tx;
 mod uploads;
 mod wake;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use jiff::Timestamp;
 use protocol::QueueName;
@@ -60,6 +63,8 @@ pub struct Queue {
     workers: Workers,
     tokens: Tokens,
     control: Control,
+    /// The reaper has looked once.
+    reaped: AtomicBool,
 }
 
 impl Queue {
@@ -91,7 +96,15 @@ impl Queue {
             })?
         };
         let control = Control::new(wake.clone(), max_running);
-        let queue = Self { store, live, wake, workers: Workers::default(), tokens, control };
+        let queue = Self {
+            store,
+            live,
+            wake,
+            workers: Workers::default(),
+            tokens,
+            control,
+            reaped: AtomicBool::new(false),
+        };
         queue.take_up(clock.now())?;
         Ok((Arc::new(queue), held))
     }

@@ -1,5 +1,7 @@
 //! What time alone brings about: silent leases end, waiting tasks come due.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use jiff::Timestamp;
 use protocol::TaskId;
 
@@ -8,7 +10,7 @@ use super::{
     row::Row,
     sql,
     store::StoreError,
-    transition::Command,
+    transition::{Command, after},
     tx::{Tx, row},
 };
 
@@ -22,7 +24,19 @@ impl Queue {
     /// The store's; call it again then.
     pub async fn reap(&self, now: Timestamp) -> Result<usize, StoreError> {
         let overdue = self.live.overdue(now);
-        self.store.write(move |tx| Ok(end_overdue(tx, &overdue, now)? + ready_due(tx, now)?)).await
+        // The clock was set, if at all, while no coordinator ran.
+        let first = !self.reaped.load(Ordering::Relaxed);
+        let changed = self
+            .store
+            .write(move |tx| {
+                if first {
+                    hasten(tx, now)?;
+                }
+                Ok(end_overdue(tx, &overdue, now)? + ready_due(tx, now)?)
+            })
+            .await?;
+        self.reaped.store(true, Ordering::Relaxed);
+        Ok(changed)
     }
 }
 
@@ -35,6 +49,18 @@ fn end_overdue(tx: &mut Tx<'_>, overdue: &[(TaskId, Command)], now: Timestamp) -
         }
     }
     Ok(changed)
+}
+
+/// No pause between attempts, and none after a lease that went back, is longer than this. Where one seems to be, the
+/// clock was set back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(90);
+
+fn hasten(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let latest = after(now, LONGEST_PAUSE).as_millisecond();
+    for id in tx.all(sql::DUE_AFTER, [latest], |row| row.get::<_, String>(0))? {
+        step(tx, &id, &Command::Hasten, now)?;
+    }
+    Ok(())
 }
 
 fn ready_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {

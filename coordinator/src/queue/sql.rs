@@ -48,6 +48,8 @@ pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
 pub(super) const LIVE_OF_WORKER: &str = row!("WHERE worker = ?1 AND state IN ('leased', 'running')");
 pub(super) const DUE: &str =
     "SELECT id FROM tasks WHERE state = 'scheduled' AND due <= ?1 ORDER BY due LIMIT 1000";
+pub(super) const DUE_AFTER: &str = "SELECT id FROM tasks WHERE state = 'scheduled' AND due > ?1 AND attempt > 0 \
+    UNION ALL SELECT id FROM tasks WHERE state = 'ready' AND due > ?1";
 pub(super) const HELD: &str =
     row!("WHERE queue = ?1 AND state = 'held' AND base_commit IS NULL ORDER BY n LIMIT 100");
 pub(super) const HELD_QUEUES: &str =

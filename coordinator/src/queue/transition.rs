@@ -49,6 +49,8 @@ pub enum Command {
     Approve,
     /// Its time has come.
     Due,
+    /// The machine's clock was set back: what waits for a time of the coordinator's own waits no longer than it may.
+    Hasten,
     /// A worker takes it.
     Lease {
         /// Who.
@@ -152,6 +154,12 @@ fn by_state(task: &Row, command: &Command, now: Timestamp) -> Result<Change, Ref
             to(next(Stand::Ended { how: End::Failed, at: now }, Some(reason.clone())))
         }
         (Command::Due, Stand::Scheduled { due }) if *due <= now => {
+            to(next(Stand::Ready { not_before: None }, task.reason.clone()))
+        }
+        (Command::Hasten, Stand::Scheduled { due }) if task.attempt > 0 => {
+            to(next(Stand::Scheduled { due: (*due).min(now) }, task.reason.clone()))
+        }
+        (Command::Hasten, Stand::Ready { not_before: Some(_) }) => {
             to(next(Stand::Ready { not_before: None }, task.reason.clone()))
         }
         (Command::Lease { worker, request }, Stand::Ready { not_before })

@@ -97,7 +97,6 @@ impl Set {
 }
 
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_task_whose_worker_is_heard_outlives_a_clock_that_is_set_forward_by_a_day() {
     let set = Set::open().await;
     let claim = set.running(named("t")).await;
@@ -110,7 +109,6 @@ async fn a_task_whose_worker_is_heard_outlives_a_clock_that_is_set_forward_by_a_
 }
 
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_run_has_a_hard_end_after_its_clock_was_set_back_too() {
     let set = Set::open().await;
     let claim = set.running(NewTask { timeout_s: Some(60), ..named("t") }).await;
@@ -123,7 +121,6 @@ async fn a_run_has_a_hard_end_after_its_clock_was_set_back_too() {
 }
 
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_lease_that_nobody_starts_goes_back_in_time_after_the_clock_was_set_back_by_a_day() {
     let set = Set::open().await;
     let claim = set.leased(named("t")).await;
@@ -136,7 +133,6 @@ async fn a_lease_that_nobody_starts_goes_back_in_time_after_the_clock_was_set_ba
 }
 
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_silent_worker_loses_its_lease_in_time_whichever_way_the_clock_was_set() {
     for by in [DAY, -DAY] {
         let set = Set::open().await;
@@ -151,7 +147,6 @@ async fn a_silent_worker_loses_its_lease_in_time_whichever_way_the_clock_was_set
 
 /// The pauses that are ours: a minute and a half at most. What its owner bid it wait for is another thing.
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_retry_waits_its_own_time_after_the_clock_was_set_back_by_a_day() {
     let set = Set::open().await;
     set.running(named("t")).await;
@@ -164,7 +159,6 @@ async fn a_retry_waits_its_own_time_after_the_clock_was_set_back_by_a_day() {
 }
 
 #[tokio::test]
-#[ignore = "not held yet: stored times are taken at the word of a clock that was set"]
 async fn a_lease_that_was_given_back_waits_its_own_time_after_the_clock_was_set_back_by_a_day() {
     let set = Set::open().await;
     let claim = set.leased(named("t")).await;

@@ -53,7 +53,6 @@ impl Waiters {
 }
 
 #[tokio::test]
-#[ignore = "not held yet: the bell that woke it is not passed on"]
 async fn a_copy_of_a_lease_request_keeps_no_task_from_whoever_waits_behind_it() {
     let waiters = Waiters::open().await;
     let (doubled, request) = (waiters.worker().await, Uuid::new_v4());
@@ -71,7 +70,6 @@ async fn a_copy_of_a_lease_request_keeps_no_task_from_whoever_waits_behind_it() 
 }
 
 #[tokio::test]
-#[ignore = "not held yet: the bell that woke it is not passed on"]
 async fn a_request_of_a_worker_that_has_ended_keeps_no_task_from_whoever_waits_behind_it() {
     let waiters = Waiters::open().await;
     let ended = waiters.worker().await;

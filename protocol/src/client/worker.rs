@@ -17,6 +17,10 @@ use crate::{
     task::Artifact,
 };
 
+/// Time for a heartbeat's answer, beside what it asks to wait: one whose answer is lost is repeated well before the
+/// lease is over.
+const BEAT_ANSWER: Duration = Duration::from_secs(5);
+
 /// Calls that need a worker's token.
 #[derive(Clone)]
 pub struct WorkerClient(Connection);
@@ -90,7 +94,7 @@ impl LeasedClient {
     /// `lease_lost`, and as any call.
     pub async fn heartbeat(&self, beat: &Heartbeat, wait: Duration) -> Result<Beat, ClientError> {
         let request = self.request(Method::POST, &format!("heartbeat?wait={}", wait.as_secs()));
-        self.connection.json(request.timeout(ANSWER + wait).json(beat)).await
+        self.connection.json(request.timeout(BEAT_ANSWER + wait).json(beat)).await
     }
 
     /// `POST /tasks/{id}/events`.

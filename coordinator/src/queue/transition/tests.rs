@@ -80,6 +80,7 @@ fn commands() -> impl Strategy<Value = Command> {
         Just(Command::RefuseSource { reason: "source_missing: x".to_owned() }),
         Just(Command::PutOffSource { reason: "source: source_timeout: x".to_owned() }),
         Just(Command::Due),
+        Just(Command::Hasten),
         workers().prop_map(|worker| Command::Lease { worker, request: REQUEST }),
         claims().prop_map(Command::Start),
         (claims(), 0_i64..200).prop_map(|(claim, then)| Command::GiveBack {
