@@ -152,10 +152,8 @@ struct UntilEnd<S> {
 
 impl<S: Read + AsFd> Read for UntilEnd<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut ready = [
-            PollFd::new(&self.stream, PollFlags::IN),
-            PollFd::new(&self.process_ended, PollFlags::IN),
-        ];
+        let mut ready =
+            [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.process_ended, PollFlags::IN)];
         poll(&mut ready, None)?;
         if ready[0].revents().is_empty() { Ok(0) } else { self.stream.read(buffer) }
     }
