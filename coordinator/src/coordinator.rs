@@ -23,7 +23,7 @@ use crate::{
     crash_point::crash_point,
     disk::Disk,
     folder::{Held, Listeners},
-    http::{self, OwnerDoor},
+    http::{self, Door},
     keys::Keys,
     metrics::Metrics,
     output::Outputs,
@@ -185,8 +185,8 @@ impl Coordinator {
         let stop = &self.stop;
         let doors = async {
             tokio::try_join!(
-                http::run(owner_tcp, http::owner(self.clone(), OwnerDoor::Tcp), stop.clone()),
-                http::run(owner_unix, http::owner(self.clone(), OwnerDoor::Unix), stop.clone()),
+                http::run(owner_tcp, http::owner(self.clone(), Door::OwnerTcp), stop.clone()),
+                http::run(owner_unix, http::owner(self.clone(), Door::OwnerUnix), stop.clone()),
                 http::run(worker, http::worker(self.clone()), stop.clone()),
             )
         };

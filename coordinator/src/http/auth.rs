@@ -12,7 +12,10 @@ use protocol::{Code, QueueName, WorkerId, headers, limits};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::error::Failure;
+use super::{
+    Door,
+    error::{Failure, in_lines, wants_text},
+};
 use crate::{Coordinator, queue::worker_has_ended};
 
 /// Longest request id that is echoed.
@@ -35,28 +38,27 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(plain).filter(|key| !key.is_empty())
 }
 
-/// Lets the owner pass; `/health` is open.
-pub(super) async fn owner(
-    State(coordinator): State<Arc<Coordinator>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let refused = match key(request.headers()) {
-        _ if request.uri().path() == "/health" => None,
-        Some(key) if coordinator.owner_key.matches(key) => None,
-        Some(_) => Some(Failure::new(Code::WrongKey, "this is not the owner's key (FORTRESS_API_KEY)")),
-        None => Some(Failure::new(
+/// Whether this request may pass this door. A worker that may is known from here on.
+async fn admit(coordinator: &Coordinator, door: Door, request: &mut Request) -> Result<(), Failure> {
+    match door {
+        Door::OwnerTcp => own_host(request)?,
+        Door::OwnerUnix => no_origin(request)?,
+        Door::Worker => {
+            let worker = known_worker(coordinator, request.headers())?;
+            request.extensions_mut().insert(worker);
+            return Ok(());
+        }
+    }
+    if request.uri().path() == "/health" {
+        return Ok(());
+    }
+    match key(request.headers()) {
+        Some(key) if coordinator.owner_key.matches(key) => sound(coordinator).await,
+        Some(_) => Err(Failure::new(Code::WrongKey, "this is not the owner's key (FORTRESS_API_KEY)")),
+        None => Err(Failure::new(
             Code::NoKey,
             "no key came: send the owner's key (FORTRESS_API_KEY) as Authorization: Bearer KEY",
         )),
-    };
-    match refused {
-        Some(failure) => failure.into_response(),
-        None if request.uri().path() == "/health" => next.run(request).await,
-        None => match sound(&coordinator).await {
-            Ok(()) => next.run(request).await,
-            Err(failure) => failure.into_response(),
-        },
     }
 }
 
@@ -68,21 +70,6 @@ async fn sound(coordinator: &Coordinator) -> Result<(), Failure> {
         () = coordinator.stop.cancelled() => {
             Err(Failure::new(Code::ShuttingDown, "the coordinator is stopping; its log says why"))
         }
-    }
-}
-
-/// Lets a worker pass, and says which it is.
-pub(super) async fn worker(
-    State(coordinator): State<Arc<Coordinator>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match known_worker(&coordinator, request.headers()) {
-        Ok(worker) => {
-            request.extensions_mut().insert(worker);
-            next.run(request).await
-        }
-        Err(failure) => failure.into_response(),
     }
 }
 
@@ -107,13 +94,13 @@ fn known_worker(coordinator: &Coordinator, headers: &HeaderMap) -> Result<Worker
 }
 
 /// Refuses what a foreign page in the owner's browser could send: another host's name, another page's origin.
-pub(super) async fn own_host(request: Request, next: Next) -> Response {
-    if names_us(&request) {
-        return next.run(request).await;
+fn own_host(request: &Request) -> Result<(), Failure> {
+    if names_us(request) {
+        return Ok(());
     }
     let why =
         "the request names a foreign host or origin; use http://127.0.0.1:PORT, and no page of another site";
-    Failure::new(Code::ForeignOrigin, why).into_response()
+    Err(Failure::new(Code::ForeignOrigin, why))
 }
 
 fn names_us(request: &Request) -> bool {
@@ -138,16 +125,22 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// A page has no business at a socket in a private folder.
-pub(super) async fn no_origin(request: Request, next: Next) -> Response {
+fn no_origin(request: &Request) -> Result<(), Failure> {
     if request.headers().contains_key(header::ORIGIN) {
         let why = "a page's request came over a unix socket; use the TCP address";
-        return Failure::new(Code::ForeignOrigin, why).into_response();
+        return Err(Failure::new(Code::ForeignOrigin, why));
     }
-    next.run(request).await
+    Ok(())
 }
 
-/// Gives each request an id, echoes it, and puts it on every line of its log. Refuses headers over the limit.
-pub(super) async fn request_id(request: Request, next: Next) -> Response {
+/// All that a door does: lets a request pass or not, gives it an id, echoes it, and puts it on every line of its log;
+/// refuses headers over the limit; tells problems as they are wanted.
+pub(super) async fn pass(
+    State((coordinator, door)): State<(Arc<Coordinator>, Door)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let lines = wants_text(request.headers());
     let given = request.headers().get(headers::REQUEST_ID).filter(|id| {
         id.len() <= REQUEST_ID_CHARS && id.as_bytes().iter().all(u8::is_ascii_graphic) && !id.is_empty()
     });
@@ -155,22 +148,35 @@ pub(super) async fn request_id(request: Request, next: Next) -> Response {
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span =
         tracing::info_span!("request", id = shown, method = %request.method(), path = request.uri().path());
-    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut response = if size > limits::HEADER_BYTES {
-        let why = format!("the headers have {size} bytes, and {} is the most", limits::HEADER_BYTES);
-        Failure::new(Code::TooLarge, why).into_response()
-    } else {
-        let answer = async {
-            let response = next.run(request).await;
-            tracing::debug!(status = response.status().as_u16(), "answered");
-            response
+    let answer = async {
+        let admitted = match within_limit(request.headers()) {
+            Ok(()) => admit(&coordinator, door, &mut request).await,
+            refused => refused,
         };
-        answer.instrument(span).await
+        let response = match admitted {
+            Ok(()) => next.run(request).await,
+            Err(failure) => failure.into_response(),
+        };
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        response
     };
+    let mut response = answer.instrument(span).await;
+    if lines {
+        response = in_lines(response);
+    }
     if let Some(id) = id {
         response.headers_mut().insert(headers::REQUEST_ID, id);
     }
     response
+}
+
+fn within_limit(headers: &HeaderMap) -> Result<(), Failure> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size <= limits::HEADER_BYTES {
+        return Ok(());
+    }
+    let why = format!("the headers have {size} bytes, and {} is the most", limits::HEADER_BYTES);
+    Err(Failure::new(Code::TooLarge, why))
 }
 
 #[cfg(test)]

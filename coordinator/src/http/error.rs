@@ -4,7 +4,6 @@ use axum::{
     body::Body,
     extract::Request,
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use protocol::{Code, Problem, problem::MEDIA_TYPE};
@@ -60,13 +59,9 @@ pub(super) fn wants_text(headers: &HeaderMap) -> bool {
     accept.split(',').any(|part| part.split(';').next().is_some_and(|kind| kind.trim() == "text/plain"))
 }
 
-/// Tells problems in lines to those who want lines.
-pub(super) async fn problems_in_lines(request: Request, next: Next) -> Response {
-    let lines = wants_text(request.headers());
-    let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>()
-        && lines
-    {
+/// Tells a problem in lines to those who want lines.
+pub(super) fn in_lines(mut response: Response) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(super::text::MEDIA_TYPE));
         headers.remove(header::CONTENT_LENGTH);

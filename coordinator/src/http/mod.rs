@@ -18,7 +18,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::header,
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::{delete, get, post, put},
     serve::Listener,
@@ -30,17 +30,19 @@ use tokio_util::sync::CancellationToken;
 use crate::Coordinator;
 use error::Failure;
 
-/// How the owner's requests come.
+/// How requests come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnerDoor {
-    /// Over TCP, where a page in a browser can send requests too.
-    Tcp,
-    /// Over a socket in a private folder.
-    Unix,
+pub enum Door {
+    /// The owner's, over TCP, where a page in a browser can send requests too.
+    OwnerTcp,
+    /// The owner's, over a socket in a private folder.
+    OwnerUnix,
+    /// The worker's.
+    Worker,
 }
 
 /// The owner's side.
-pub fn owner(coordinator: Arc<Coordinator>, door: OwnerDoor) -> Router {
+pub fn owner(coordinator: Arc<Coordinator>, door: Door) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
@@ -58,12 +60,7 @@ pub fn owner(coordinator: Arc<Coordinator>, door: OwnerDoor) -> Router {
         .route("/queues/{name}", post(queues::change))
         .route("/workers", post(workers::register))
         .route("/workers/{id}/end", post(workers::end));
-    let guarded = with_fallbacks(routes).layer(from_fn_with_state(coordinator.clone(), auth::owner));
-    let guarded = match door {
-        OwnerDoor::Tcp => guarded.layer(from_fn(auth::own_host)),
-        OwnerDoor::Unix => guarded.layer(from_fn(auth::no_origin)),
-    };
-    with_manners(guarded).with_state(coordinator)
+    behind(routes, coordinator, door)
 }
 
 /// The worker's door.
@@ -76,16 +73,13 @@ pub fn worker(coordinator: Arc<Coordinator>) -> Router {
         .route("/tasks/{id}/events", post(events::store))
         .route("/tasks/{id}/result", post(leases::result))
         .route("/tasks/{id}/artifacts/{name}", put(artifacts::put));
-    let guarded = with_fallbacks(routes).layer(from_fn_with_state(coordinator.clone(), auth::worker));
-    with_manners(guarded).with_state(coordinator)
+    behind(routes, coordinator, Door::Worker)
 }
 
-fn with_fallbacks(routes: Router<Arc<Coordinator>>) -> Router<Arc<Coordinator>> {
-    routes.fallback(error::no_route).method_not_allowed_fallback(error::no_method)
-}
-
-fn with_manners(routes: Router<Arc<Coordinator>>) -> Router<Arc<Coordinator>> {
-    routes.layer(from_fn(error::problems_in_lines)).layer(from_fn(auth::request_id))
+/// One layer for all that a door does: each costs memory for every request that waits.
+fn behind(routes: Router<Arc<Coordinator>>, coordinator: Arc<Coordinator>, door: Door) -> Router {
+    let routes = routes.fallback(error::no_route).method_not_allowed_fallback(error::no_method);
+    routes.layer(from_fn_with_state((coordinator.clone(), door), auth::pass)).with_state(coordinator)
 }
 
 /// Serves a door until `stop`; then the requests under way end, and so does this.

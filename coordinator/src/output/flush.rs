@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, fs::File, io, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::TaskId;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Open, Outputs, Stream};
@@ -23,29 +22,31 @@ impl Outputs {
         self.flush_stream(&Open { outputs: self.clone(), task: task.clone(), stream });
     }
 
-    /// Flushes what has grown, a file at most once a second, until `stop`; then once more.
+    /// Flushes what has grown, a task about once a second, until `stop`; then all of it once more. One task after
+    /// another with a pause between: a commit that waits for the disk waits for one task's output at most.
     pub async fn keep_flushed(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = interval(OFTEN);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = false;
-        while !last {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => last = true,
-            }
+        while !stop.is_cancelled() {
             let grown = std::mem::take(&mut *locked(&self.grown));
+            let pause = OFTEN / u32::try_from(grown.len().max(1)).unwrap_or(u32::MAX);
             if grown.is_empty() {
-                continue;
+                wait(pause, &stop).await;
             }
-            let outputs = self.clone();
-            let flushed = tokio::task::spawn_blocking(move || {
-                for (task, stream) in grown {
-                    outputs.flush_stream(&Open { outputs: outputs.clone(), task, stream });
-                }
-            });
-            // An error means that the program ends.
-            let _ = flushed.await;
+            for (task, stream) in grown {
+                self.flush_in_background(task, stream).await;
+                wait(pause, &stop).await;
+            }
         }
+        let last = std::mem::take(&mut *locked(&self.grown));
+        for (task, stream) in last {
+            self.flush_in_background(task, stream).await;
+        }
+    }
+
+    async fn flush_in_background(self: &Arc<Self>, task: TaskId, stream: Arc<Stream>) {
+        let open = Open { outputs: self.clone(), task, stream };
+        let flushed = tokio::task::spawn_blocking(move || open.outputs.clone().flush_stream(&open));
+        // An error means that the program ends.
+        let _ = flushed.await;
     }
 
     fn flush_stream(&self, open: &Open) {
@@ -67,6 +68,13 @@ impl Outputs {
             return;
         }
         crash_point("output.flushed");
+    }
+}
+
+async fn wait(pause: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = stop.cancelled() => {}
     }
 }
 
