@@ -142,7 +142,7 @@ fn a_result_outlives_its_sandbox_its_keeper_and_its_launcher() {
 #[test]
 fn what_a_sandbox_said_before_it_died_is_not_lost() {
     let mut place = with_a_running("echo begun; sleep 2; echo said later; sleep 1000");
-    let events = outbox(&place).join("events.jsonl");
+    let events = outbox(&place).join("events/00000000-0");
     place.down();
     until(|| fs::read_to_string(&events).unwrap().contains("said later"));
     pids_of(&place, "runsc-sandbox").into_iter().for_each(|pid| kill_process(pid, Signal::KILL).unwrap());

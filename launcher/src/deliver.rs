@@ -81,6 +81,7 @@ pub(crate) mod tests {
     use protocol::inside::{HeldLease, LeaseNote};
     use protocol::report::{DiffStat, Outcome, Report, Tokens};
     use protocol::{Code, EventBody, NewEvent};
+    use std::ops::Range;
 
     fn lease() -> HeldLease {
         HeldLease { task: "t".parse().unwrap(), token: Secret::new("lease"), attempt: 1 }
@@ -114,14 +115,15 @@ pub(crate) mod tests {
         EventBody::Output { stream: "stdout".to_owned(), text: number.to_string() }
     }
 
-    /// Writes so many events, and the start of one more.
-    fn write_events(outbox: &Outbox, count: usize) {
+    /// Writes a file of these events, and the start of one more.
+    fn write_events(outbox: &Outbox, name: &str, numbers: Range<usize>) {
         let line = |number| {
             let event = NewEvent { at: jiff::Timestamp::UNIX_EPOCH, body: output(number), raw: None };
-            serde_json::to_string(&event).unwrap()
+            serde_json::to_string(&event).unwrap() + "\n"
         };
-        let lines: String = (0..count).map(|number| line(number) + "\n").collect();
-        std::fs::write(outbox.events(), lines + line(count).get(..20).unwrap()).unwrap();
+        let lines: String = numbers.clone().map(line).collect();
+        std::fs::create_dir_all(outbox.events()).unwrap();
+        std::fs::write(outbox.events().join(name), lines + line(numbers.end).get(..20).unwrap()).unwrap();
     }
 
     fn place() -> (tempfile::TempDir, Outbox, std::path::PathBuf) {
@@ -135,7 +137,7 @@ pub(crate) mod tests {
     async fn events_that_were_not_sent_come_before_the_report_each_once() {
         let (_folder, outbox, socket) = place();
         write_report(&outbox);
-        write_events(&outbox, 2_500);
+        write_events(&outbox, "00000000-0", 0..2_500);
         let door = Door::open(&[&socket], (0..3).map(output).collect(), None);
         deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
         assert!(*door.events.lock().unwrap() == (0..2_500).map(output).collect::<Vec<_>>());
@@ -143,10 +145,46 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn the_rest_of_several_files_comes_once_whoever_dies_in_the_middle() {
+        let (_folder, outbox, socket) = place();
+        write_report(&outbox);
+        // The worker died when it had the next file's number in its name, and had not removed the one before.
+        write_events(&outbox, "00000009-1000", 1_000..2_000);
+        write_events(&outbox, "00000010-2000", 2_000..4_500);
+        write_events(&outbox, "00000012", 4_500..4_600);
+        write_events(&outbox, "00000101", 4_600..6_000);
+        let door = Door::open(&[&socket], (0..2_300).map(output).collect(), None);
+        for stored in [4_300, 5_300] {
+            *door.away_from.lock().unwrap() = stored;
+            assert!(deliver(&outbox, &socket, &Secret::new("worker")).await.is_err());
+            assert!(door.events.lock().unwrap().len() >= stored && door.came().is_empty());
+        }
+        *door.away_from.lock().unwrap() = usize::MAX;
+        deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
+        assert!(*door.events.lock().unwrap() == (0..6_000).map(output).collect::<Vec<_>>());
+        assert_eq!(*door.events_at_result.lock().unwrap(), Some(6_000));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_comes_once_where_the_coordinator_has_lost_what_is_gone() {
+        let (_folder, outbox, socket) = place();
+        write_lease(&outbox);
+        write_events(&outbox, "00000009-1000", 1_000..2_000);
+        write_events(&outbox, "00000010", 2_000..2_500);
+        let door = Door::open(&[&socket], (0..900).map(output).collect(), None);
+        // Without a report the next launcher delivers again.
+        for _ in 0..2 {
+            deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
+            let left = (0..900).chain(1_000..2_500).map(output).collect::<Vec<_>>();
+            assert!(*door.events.lock().unwrap() == left);
+        }
+    }
+
+    #[tokio::test]
     async fn events_come_without_a_report_too() {
         let (_folder, outbox, socket) = place();
         write_lease(&outbox);
-        write_events(&outbox, 2);
+        write_events(&outbox, "00000000-0", 0..2);
         let door = Door::open(&[&socket], Vec::new(), None);
         deliver(&outbox, &socket, &Secret::new("worker")).await.unwrap();
         assert_eq!(*door.events.lock().unwrap(), [output(0), output(1)]);

@@ -1,14 +1,16 @@
 //! Delivers the events that a dead sandbox's worker wrote down and could not send.
 
-use std::io::{self, BufRead, Read};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 
 use protocol::NewEvent;
 use protocol::client::{ClientError, LeasedClient};
 use protocol::event::NewEvents;
-use protocol::inside::Outbox;
-use protocol::limits::{BODY_BYTES, EVENTS_PER_REQUEST, OUTPUT_LINE_BYTES, TASK_OUTPUT_BYTES};
+use protocol::inside::{EventsFile, Outbox};
+use protocol::limits::{BODY_BYTES, EVENTS_PER_REQUEST, OUTPUT_LINE_BYTES, UNSENT_EVENTS_BYTES};
 
-use crate::outbox;
+use crate::outbox::EventsFolder;
 
 /// Bytes of one event at most: more than a worker writes.
 const EVENT_BYTES: u64 = 8 * OUTPUT_LINE_BYTES as u64;
@@ -48,14 +50,10 @@ impl From<io::Error> for Left {
 }
 
 async fn send(client: &LeasedClient, outbox: &Outbox) -> Result<(), Left> {
-    let Some(mut lines) = open(outbox)? else { return Ok(()) };
+    let Some(folder) = EventsFolder::open(outbox)? else { return Ok(()) };
     // To be told where to begin.
     let mut place = client.events(&NewEvents { first: 0, events: Vec::new() }).await?.stored;
-    for _ in 0..place {
-        if next(&mut lines)?.is_none() {
-            return Ok(());
-        }
-    }
+    let mut lines = Lines::after(&folder, place)?;
     loop {
         let events = next_batch(&mut lines)?;
         if events.is_empty() {
@@ -71,24 +69,66 @@ async fn send(client: &LeasedClient, outbox: &Outbox) -> Result<(), Left> {
     }
 }
 
-fn open(outbox: &Outbox) -> io::Result<Option<impl BufRead>> {
-    let file = outbox::events(outbox)?;
-    Ok(file.map(|file| io::BufReader::new(file.take(2 * TASK_OUTPUT_BYTES))))
-}
-
-fn next_batch(lines: &mut impl BufRead) -> io::Result<Vec<NewEvent>> {
+fn next_batch(lines: &mut Lines<'_>) -> io::Result<Vec<NewEvent>> {
     let (mut events, mut bytes) = (Vec::new(), 0);
     while events.len() < EVENTS_PER_REQUEST && bytes < BATCH_BYTES {
-        let Some(line) = next(lines)? else { break };
+        let Some(line) = lines.next()? else { break };
         bytes += line.len() as u64;
         events.push(serde_json::from_slice(&line)?);
     }
     Ok(events)
 }
 
-/// The next whole line; a last one without an end was not written whole.
-fn next(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    lines.take(EVENT_BYTES).read_until(b'\n', &mut line)?;
-    Ok(line.ends_with(b"\n").then_some(line))
+/// The lines of all files, one after the other.
+struct Lines<'a> {
+    folder: &'a EventsFolder<'a>,
+    /// Those that come after the one that is read.
+    files: VecDeque<EventsFile>,
+    file: BufReader<File>,
+    /// Bytes that are read at most.
+    room: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// Those that come after so many of the attempt's events.
+    fn after(folder: &'a EventsFolder<'a>, stored: u64) -> io::Result<Self> {
+        let mut files = folder.files()?;
+        let Some(oldest) = files.pop_front() else {
+            return Err(io::Error::other("no file of events is there"));
+        };
+        let EventsFile { ordinal, first: Some(first) } = oldest else {
+            return Err(io::Error::other(format!("the oldest file of events, {oldest}, says no place")));
+        };
+        let first = if first > stored {
+            // What was before is gone here and there. The name tells it to who has to send this again.
+            tracing::warn!(events = first - stored, "stored events were lost");
+            let name = |first| EventsFile { ordinal, first: Some(first) };
+            folder.rename(name(first), name(stored))?;
+            stored
+        } else {
+            first
+        };
+        let file = BufReader::new(folder.file(EventsFile { ordinal, first: Some(first) })?);
+        let mut lines = Self { folder, files, file, room: 2 * UNSENT_EVENTS_BYTES };
+        for _ in first..stored {
+            if lines.next()?.is_none() {
+                break;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The next whole line. A file's last one without an end was not written whole.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let mut line = Vec::new();
+            self.file.by_ref().take(EVENT_BYTES.min(self.room)).read_until(b'\n', &mut line)?;
+            self.room -= line.len() as u64;
+            if line.ends_with(b"\n") {
+                return Ok(Some(line));
+            }
+            let Some(next) = self.files.pop_front() else { return Ok(None) };
+            self.file = BufReader::new(self.folder.file(next)?);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Reads an outbox as what it is: files that something inside a sandbox may have made, links and pipes
 //! included. Nothing outside the folder is ever opened.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -8,14 +9,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::ids::ArtifactName;
-use protocol::inside::{HeldReport, LeaseNote, Outbox};
+use protocol::inside::{EventsFile, HeldReport, LeaseNote, Outbox};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, renameat};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 /// A lease or a report is never larger: a report's texts have limits of their own in `protocol::limits`.
 const JSON_BYTES: u64 = 4 << 20;
+/// Files of events are never more: a worker's have megabytes each.
+const EVENTS_FILES: usize = 1_000;
 
 /// The lease that the worker has or had.
 pub(crate) fn lease(outbox: &Outbox) -> Option<LeaseNote> {
@@ -25,11 +28,6 @@ pub(crate) fn lease(outbox: &Outbox) -> Option<LeaseNote> {
 /// The report that the worker made.
 pub(crate) fn report(outbox: &Outbox) -> io::Result<Option<HeldReport>> {
     read(outbox, &outbox.report())
-}
-
-/// The events that the worker wrote down.
-pub(crate) fn events(outbox: &Outbox) -> io::Result<Option<File>> {
-    open(outbox, &outbox.events())
 }
 
 /// Whether the report needs no delivery any more.
@@ -61,6 +59,42 @@ impl OpenArtifact {
     }
 }
 
+/// The folder of events that the worker wrote down, opened.
+pub(crate) struct EventsFolder<'a> {
+    outbox: &'a Outbox,
+    folder: File,
+}
+
+impl<'a> EventsFolder<'a> {
+    /// `None` when there is none.
+    pub(crate) fn open(outbox: &'a Outbox) -> io::Result<Option<Self>> {
+        let folder = open_beneath(outbox, &outbox.events(), OFlags::DIRECTORY)?;
+        Ok(folder.map(|folder| Self { outbox, folder }))
+    }
+
+    /// The names of its files, in order.
+    pub(crate) fn files(&self) -> io::Result<VecDeque<EventsFile>> {
+        let mut found = BTreeSet::new();
+        for entry in
+            std::fs::read_dir(format!("/proc/self/fd/{}", self.folder.as_raw_fd()))?.take(EVENTS_FILES)
+        {
+            found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<EventsFile>().ok()));
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// One of them.
+    pub(crate) fn file(&self, name: EventsFile) -> io::Result<File> {
+        let path = self.outbox.events().join(name.to_string());
+        open(self.outbox, &path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// Gives one of them another name.
+    pub(crate) fn rename(&self, from: EventsFile, to: EventsFile) -> io::Result<()> {
+        Ok(renameat(&self.folder, from.to_string(), &self.folder, to.to_string())?)
+    }
+}
+
 fn read<T: DeserializeOwned>(outbox: &Outbox, path: &Path) -> io::Result<Option<T>> {
     let Some(file) = open(outbox, path)? else { return Ok(None) };
     let mut text = Vec::new();
@@ -70,16 +104,19 @@ fn read<T: DeserializeOwned>(outbox: &Outbox, path: &Path) -> io::Result<Option<
 
 /// `None` when there is no such file; an error for anything that is no plain file in the outbox.
 fn open(outbox: &Outbox, path: &Path) -> io::Result<Option<File>> {
+    // Not blocking: a pipe would wait for somebody to write to it.
+    let Some(file) = open_beneath(outbox, path, OFlags::NONBLOCK)? else { return Ok(None) };
+    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(io::Error::other("not a plain file")) }
+}
+
+fn open_beneath(outbox: &Outbox, path: &Path, flags: OFlags) -> io::Result<Option<File>> {
     let folder = File::open(outbox.folder())?;
     let name = path.strip_prefix(outbox.folder()).map_err(io::Error::other)?;
-    // Not blocking: a pipe would wait for somebody to write to it.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let file = match openat2(&folder, name, flags, Mode::empty(), resolve) {
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        file => File::from(file?),
-    };
-    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(io::Error::other("not a plain file")) }
+    match openat2(&folder, name, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        file => Ok(Some(File::from(file?))),
+    }
 }
 
 /// Tells when something in the outbox was written whole or renamed. The watch ends with the process.

@@ -28,6 +28,8 @@ pub(crate) struct Door {
     pub(crate) events: Mutex<Vec<EventBody>>,
     /// How many events there were when the result came.
     pub(crate) events_at_result: Mutex<Option<usize>>,
+    /// With so many events it answers as one that is shutting down.
+    pub(crate) away_from: Mutex<usize>,
     /// What results are refused with.
     refusal: Option<Code>,
 }
@@ -35,7 +37,12 @@ pub(crate) struct Door {
 impl Door {
     /// Opens it at these sockets.
     pub(crate) fn open(sockets: &[&Path], stored: Vec<EventBody>, refusal: Option<Code>) -> Arc<Self> {
-        let door = Arc::new(Self { events: Mutex::new(stored), refusal, ..Self::default() });
+        let door = Arc::new(Self {
+            events: Mutex::new(stored),
+            away_from: Mutex::new(usize::MAX),
+            refusal,
+            ..Self::default()
+        });
         for socket in sockets {
             let routes = Router::new()
                 .route("/tasks/{id}/events", post(events))
@@ -58,11 +65,16 @@ impl Door {
     }
 }
 
-async fn events(State(door): State<Arc<Door>>, Json(new): Json<NewEvents>) -> Json<EventsStored> {
+async fn events(State(door): State<Arc<Door>>, Json(new): Json<NewEvents>) -> Response {
     let mut events = door.events.lock().unwrap();
-    let known = events.len() - usize::try_from(new.first).unwrap();
-    events.extend(new.events.into_iter().skip(known).map(|event| event.body));
-    Json(EventsStored { stored: events.len() as u64 })
+    if events.len() >= *door.away_from.lock().unwrap() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    // As the coordinator does: what comes after a gap is not taken.
+    if let Some(known) = events.len().checked_sub(usize::try_from(new.first).unwrap()) {
+        events.extend(new.events.into_iter().skip(known).map(|event| event.body));
+    }
+    Json(EventsStored { stored: events.len() as u64 }).into_response()
 }
 
 async fn artifact(State(door): State<Arc<Door>>, _body: axum::body::Bytes) -> StatusCode {

@@ -1,7 +1,12 @@
 //! What a launcher puts into a sandbox and what it takes out: paths inside, the worker's configuration,
 //! the users, and the files of the outbox.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    num::ParseIntError,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +70,7 @@ pub struct WorkerConfig {
     pub default_agent: AgentName,
 }
 
-/// The files of an outbox. The worker writes each whole (under another name, flushed, then renamed).
+/// The files of an outbox. The worker writes each whole (under another name, flushed, then renamed), but the events.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     folder: PathBuf,
@@ -133,16 +138,56 @@ impl Outbox {
         self.folder.join("artifacts")
     }
 
-    /// One [`crate::event::NewEvent`] as JSON a line, in the order of their places in the attempt, from 0. The last
-    /// line may be a part of one.
+    /// The folder of [`EventsFile`]s: the attempt's events that are not known to be stored. One
+    /// [`crate::event::NewEvent`] as JSON a line; the last line of a file may be a part of one.
     #[must_use]
     pub fn events(&self) -> PathBuf {
-        self.folder.join("events.jsonl")
+        self.folder.join("events")
     }
 
     /// An empty file: the report was accepted or refused for good, and nothing is left to deliver.
     #[must_use]
     pub fn delivered(&self) -> PathBuf {
         self.folder.join("delivered")
+    }
+}
+
+/// The name of a file in [`Outbox::events`], such as `00000007-1234` or `00000008`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventsFile {
+    /// Its place in the row: events are in the order of their files.
+    pub ordinal: u64,
+    /// The place of its first event in the attempt, from 0. The oldest file has it. It is counted on from there:
+    /// until its turn comes, a file may yet be dropped.
+    pub first: Option<u64>,
+}
+
+impl fmt::Display for EventsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08}", self.ordinal)?;
+        self.first.map_or(Ok(()), |first| write!(f, "-{first}"))
+    }
+}
+
+impl FromStr for EventsFile {
+    type Err = ParseIntError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let (ordinal, first) = name.split_once('-').map_or((name, None), |(name, first)| (name, Some(first)));
+        Ok(Self { ordinal: ordinal.parse()?, first: first.map(str::parse).transpose()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EventsFile;
+
+    #[test]
+    fn a_file_of_events_is_known_by_its_name() {
+        for (name, ordinal, first) in [("00000007-1234", 7, Some(1_234)), ("00000008", 8, None)] {
+            let file = EventsFile { ordinal, first };
+            assert_eq!((file.to_string().as_str(), name.parse()), (name, Ok(file)));
+        }
+        assert!("7-".parse::<EventsFile>().is_err() && "7.next".parse::<EventsFile>().is_err());
     }
 }

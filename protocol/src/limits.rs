@@ -29,6 +29,9 @@ pub const TASK_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
 pub const TASK_ARTIFACTS: usize = 100;
 /// Bytes of agent output kept on a task's event stream; of more, the middle is dropped, and said so.
 pub const TASK_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of an attempt's events that wait in the outbox for the coordinator; of more, the middle is dropped, and said
+/// so.
+pub const UNSENT_EVENTS_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of one line of agent output; the rest of a longer one is dropped, and said so.
 pub const OUTPUT_LINE_BYTES: usize = 256 * 1024;
 /// Events in one `POST /tasks/{id}/events`.

@@ -196,10 +196,6 @@ fn plain_line(spool: &mut Spool, stream: Stream, line: &[u8]) {
     let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
     let shown = line.get(..limits::OUTPUT_LINE_BYTES).unwrap_or(line);
     spool.count_dropped((line.len() - shown.len()) as u64);
-    if spool.is_full() {
-        // Before the text is copied: there may be a gigabyte of it.
-        return spool.count_dropped(shown.len() as u64);
-    }
     let text = String::from_utf8_lossy(shown).into_owned();
     spool.add_output(vec![EventBody::Output { stream: name.to_owned(), text }], None, shown.len());
 }

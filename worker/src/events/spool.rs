@@ -1,63 +1,44 @@
-//! The file between them: one event a line, in the order in which they are numbered.
+//! Writing events down: one a line, in the order in which they are numbered.
 
 use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader},
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 use protocol::{EventBody, NewEvent, limits};
 use tokio::sync::watch;
 
-/// Bytes that are kept free for events that are not the agent's.
-const RESERVE: u64 = 64 * 1024;
-/// Bytes that an event costs beside its own: the coordinator counts its lines, which bear numbers too.
-const NUMBERS: u64 = 80;
+use super::{
+    SpoolReader,
+    row::{Chunk, Row},
+};
+
 /// Bytes that wait to be written at most, but for one event.
-const PENDING_BYTES: usize = 64 * 1024;
+const PENDING_BYTES: u64 = 64 * 1024;
+/// Bytes of one event. The coordinator takes no larger ones.
+const EVENT_BYTES: usize = 4 * limits::OUTPUT_LINE_BYTES;
 
 /// The end that is written to. What the disk does not take is counted as dropped.
 #[derive(Debug)]
 pub struct Spool {
-    file: File,
-    path: PathBuf,
-    /// Whole lines that are not in the file yet, and how many.
-    pending: Vec<u8>,
-    pending_events: u64,
-    /// Bytes of the file.
-    end: u64,
-    bytes: u64,
+    row: Arc<Mutex<Row>>,
+    /// What is not in a file yet.
+    pending: Chunk,
+    /// Bytes that are said last.
     dropped: u64,
-    flushed: watch::Sender<u64>,
-}
-
-/// The end that is read from.
-#[derive(Debug)]
-pub struct SpoolReader {
-    lines: BufReader<File>,
-    path: PathBuf,
-    next: u64,
-    flushed: watch::Receiver<u64>,
+    grown: watch::Sender<()>,
 }
 
 impl Spool {
-    /// A new file.
+    /// A new folder, of files as in [`protocol::inside::Outbox::events`].
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::create(path)?,
-            path: path.to_owned(),
-            pending: Vec::new(),
-            pending_events: 0,
-            end: 0,
-            bytes: 0,
-            dropped: 0,
-            flushed: watch::Sender::new(0),
-        })
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        let row = Arc::new(Mutex::new(Row::create(folder)?));
+        Ok(Self { row, pending: Chunk::default(), dropped: 0, grown: watch::Sender::new(()) })
     }
 
     /// A reader from the first event on.
@@ -65,33 +46,23 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub fn reader(&self) -> io::Result<SpoolReader> {
-        let lines = BufReader::new(File::open(&self.path)?);
-        Ok(SpoolReader { lines, path: self.path.clone(), next: 0, flushed: self.flushed.subscribe() })
+        SpoolReader::new(self.row.clone(), self.grown.subscribe())
     }
 
     /// Adds an event of the worker's own.
     pub fn add(&mut self, body: EventBody) {
-        self.write(&NewEvent { at: Timestamp::now(), body, raw: None });
+        self.write(&NewEvent { at: Timestamp::now(), body, raw: None }, None);
     }
 
     /// Adds events that one line of the agent's output stands for; `raw` is that line, and `size` counts as
     /// dropped when there is no room.
     pub fn add_output(&mut self, bodies: Vec<EventBody>, raw: Option<&str>, size: usize) {
-        if self.is_full() {
-            self.dropped += size as u64;
-            return;
-        }
         let at = Timestamp::now();
         let mut raw = raw.filter(|raw| raw.len() <= limits::OUTPUT_LINE_BYTES).map(str::to_owned);
+        let mut size = size as u64;
         for body in bodies {
-            self.write(&NewEvent { at, body, raw: raw.take() });
+            self.write(&NewEvent { at, body, raw: raw.take() }, Some(std::mem::take(&mut size)));
         }
-    }
-
-    /// Whether there is no room for more of the agent's output.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.bytes + self.pending.len() as u64 + RESERVE >= limits::TASK_OUTPUT_BYTES
     }
 
     /// Counts output that is on no event.
@@ -99,15 +70,18 @@ impl Spool {
         self.dropped += bytes;
     }
 
-    fn write(&mut self, event: &NewEvent) {
+    /// `size` counts when it is dropped, or all of it where there is none.
+    fn write(&mut self, event: &NewEvent, size: Option<u64>) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         if line.len() > EVENT_BYTES {
             self.dropped += line.len() as u64;
             return;
         }
+        let size = size.unwrap_or(line.len() as u64);
         line.push(b'\n');
-        self.pending.append(&mut line);
-        self.pending_events += 1;
+        self.pending.text.append(&mut line);
+        self.pending.events += 1;
+        self.pending.size += size;
         if self.pending.len() > PENDING_BYTES {
             self.flush();
         }
@@ -115,21 +89,17 @@ impl Spool {
 
     /// Writes what was added, and lets the reader see it.
     pub fn flush(&mut self) {
-        if self.pending.is_empty() {
+        let chunk = std::mem::take(&mut self.pending);
+        if chunk.text.is_empty() {
             return;
         }
-        let size = self.pending.len() as u64;
-        if self.file.write_all_at(&self.pending, self.end).is_ok() {
-            self.end += size;
-            self.bytes += size + NUMBERS * self.pending_events;
-            self.flushed.send_modify(|flushed| *flushed += self.pending_events);
-        } else {
-            // A part of a line would shift all that come after it, here and at whoever finds the file.
-            let _ = self.file.set_len(self.end);
-            self.dropped += size;
+        let mut row = locked(&self.row);
+        self.dropped += row.make_room(chunk.len());
+        if row.append(&chunk).is_err() {
+            self.dropped += chunk.size;
         }
-        self.pending.clear();
-        self.pending_events = 0;
+        drop(row);
+        self.grown.send_replace(());
     }
 
     /// Says what was dropped, and ends the stream.
@@ -142,65 +112,13 @@ impl Spool {
     }
 }
 
-impl SpoolReader {
-    /// The place of the next event.
-    #[must_use]
-    pub fn place(&self) -> u64 {
-        self.next
-    }
-
-    /// Whether there are events that the next call answers at once.
-    #[must_use]
-    pub fn has_more(&self) -> bool {
-        *self.flushed.borrow() > self.next
-    }
-
-    /// Waits for the next events: at least one, at most as many as go into a request. `None` at the end.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub async fn next_events(&mut self) -> io::Result<Option<Vec<NewEvent>>> {
-        let next = self.next;
-        let ended = self.flushed.wait_for(|flushed| *flushed > next).await.is_err();
-        let flushed = *self.flushed.borrow();
-        if ended && flushed <= self.next {
-            return Ok(None);
-        }
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        while self.next < flushed && events.len() < limits::EVENTS_PER_REQUEST && bytes < BATCH_BYTES {
-            let mut line = Vec::new();
-            bytes += self.lines.read_until(b'\n', &mut line)?;
-            events.push(serde_json::from_slice(&line)?);
-            self.next += 1;
-        }
-        Ok(Some(events))
-    }
-
-    /// Goes on from another place.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn seek(&mut self, place: u64) -> io::Result<()> {
-        self.lines = BufReader::new(File::open(&self.path)?);
-        let mut line = Vec::new();
-        for _ in 0..place {
-            line.clear();
-            self.lines.read_until(b'\n', &mut line)?;
-        }
-        self.next = place;
-        Ok(())
-    }
+pub(super) fn locked(row: &Mutex<Row>) -> MutexGuard<'_, Row> {
+    row.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Bytes of one event. The coordinator takes no larger ones.
-const EVENT_BYTES: usize = 4 * limits::OUTPUT_LINE_BYTES;
-
-/// Bytes of events in one request, but for the last one of them: together under the limit of a body.
-const BATCH_BYTES: usize = limits::BODY_BYTES / 4;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::row::SEGMENT_BYTES, *};
 
     fn spool() -> (tempfile::TempDir, Spool, SpoolReader) {
         let folder = tempfile::tempdir().unwrap();
@@ -247,24 +165,94 @@ mod tests {
         assert_eq!(count, 20);
     }
 
+    /// Bytes of the folder's files.
+    fn size(folder: &Path) -> u64 {
+        std::fs::read_dir(folder.join("events"))
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum()
+    }
+
+    /// So many bytes of output a line.
+    const LINE: usize = 50_000;
+
+    fn add_line(spool: &mut Spool, number: usize) {
+        spool.add_output(vec![output(&format!("{number:0LINE$}"))], None, LINE);
+        spool.flush();
+    }
+
+    fn number(body: &EventBody) -> usize {
+        let EventBody::Output { text, .. } = body else { panic!("{body:?}") };
+        text.parse().unwrap()
+    }
+
     #[tokio::test]
-    async fn what_is_over_the_limit_is_counted_and_said_last() {
-        let (_folder, mut spool, mut reader) = spool();
-        let line = "x".repeat(100_000);
-        let mut kept = 0;
-        for _ in 0..1_000 {
-            kept += u64::from(!spool.is_full());
-            spool.add_output(vec![output(&line)], None, line.len());
+    async fn all_arrives_at_a_reader_that_keeps_up_and_the_folder_stays_small() {
+        let (folder, mut spool, mut reader) = spool();
+        let count = 2 * usize::try_from(limits::UNSENT_EVENTS_BYTES).unwrap() / LINE;
+        let mut next = 0;
+        for number_written in 0..count {
+            add_line(&mut spool, number_written);
+            for event in reader.next_events().await.unwrap().unwrap() {
+                assert_eq!(number(&event.body), next);
+                next += 1;
+            }
+            assert_eq!(reader.place(), next as u64);
+            assert!(size(folder.path()) <= 2 * SEGMENT_BYTES);
         }
-        spool.add(EventBody::Stage { stage: "commit".into() });
         spool.finish();
-        let mut last = Vec::new();
-        while let Some(events) = reader.next_events().await.unwrap() {
-            last = events;
+        assert_eq!(reader.next_events().await.unwrap(), None);
+        assert_eq!(next, count);
+    }
+
+    #[tokio::test]
+    async fn at_a_reader_that_stands_still_the_middle_is_dropped_and_said_in_its_place() {
+        let (folder, mut spool, mut reader) = spool();
+        for number in 0..10 {
+            add_line(&mut spool, number);
         }
-        let bodies: Vec<_> = last.into_iter().rev().take(2).map(|event| event.body).collect();
-        let dropped = EventBody::Dropped { bytes: (1_000 - kept) * 100_000 };
-        assert_eq!(bodies, [dropped, EventBody::Stage { stage: "commit".into() }]);
+        assert_eq!(reader.next_events().await.unwrap().unwrap().len(), 10);
+        let count = 3 * usize::try_from(limits::UNSENT_EVENTS_BYTES).unwrap() / LINE;
+        for number in 10..count {
+            add_line(&mut spool, number);
+            assert!(size(folder.path()) <= limits::UNSENT_EVENTS_BYTES);
+        }
+        assert!(size(folder.path()) > limits::UNSENT_EVENTS_BYTES - 2 * SEGMENT_BYTES);
+        spool.finish();
+        // The answer to what was read before was lost.
+        reader.seek(5).unwrap();
+        let (mut next, mut holes) = (5, 0);
+        while let Some(events) = reader.next_events().await.unwrap() {
+            for event in events {
+                if let EventBody::Dropped { bytes } = event.body {
+                    holes += 1;
+                    next += usize::try_from(bytes).unwrap() / LINE;
+                } else {
+                    assert_eq!(number(&event.body), next);
+                    next += 1;
+                }
+            }
+        }
+        assert_eq!((next, holes), (count, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_comes_in_its_place_where_stored_events_are_lost() {
+        let (folder, mut spool, mut reader) = spool();
+        for number in 0..150 {
+            add_line(&mut spool, number);
+        }
+        spool.finish();
+        while reader.place() < 100 {
+            reader.next_events().await.unwrap();
+        }
+        reader.seek(3).unwrap();
+        assert_eq!(reader.place(), 3);
+        let events = reader.next_events().await.unwrap().unwrap();
+        let first = number(&events[0].body);
+        assert!((10..100).contains(&first), "{first}");
+        assert!(folder.path().join("events/00000001-3").exists(), "a launcher finds the place too");
+        assert!(reader.seek(1_000).is_err());
     }
 
     #[tokio::test]
@@ -272,10 +260,11 @@ mod tests {
         let (_folder, mut spool, mut reader) = spool();
         spool.add(output("before"));
         spool.flush();
-        let writable = std::mem::replace(&mut spool.file, File::open(&spool.path).unwrap());
+        let closed = locked(&spool.row).open().unwrap();
+        let writable = locked(&spool.row).replace_file(closed);
         spool.add(output("not taken"));
         spool.flush();
-        spool.file = writable;
+        locked(&spool.row).replace_file(writable);
         spool.add(output("after"));
         spool.finish();
         let events = reader.next_events().await.unwrap().unwrap();

@@ -78,19 +78,24 @@ async fn of_a_line_that_is_too_long_the_start_is_shown_and_the_rest_counted() {
 }
 
 #[tokio::test]
-async fn a_flood_of_output_is_cut_and_counted() {
+async fn of_a_flood_that_nobody_takes_both_ends_stay_and_the_middle_is_counted() {
     let Some(place) = Place::new() else { return };
-    let outcome =
-        place.exec(&["bash", "-c", "head -c 300000000 /dev/zero | tr '\\0' 'y' | fold -w 1000"]).await;
+    let flood = "head -c 300000000 /dev/zero | tr '\\0' 'y' | fold -w 1000; echo; echo the end";
+    let outcome = place.exec(&["bash", "-c", flood]).await;
     assert_eq!(outcome.made.verdict.outcome, Outcome::Succeeded, "{}", outcome.reason());
-    let sizes: usize = outcome
-        .events
-        .iter()
-        .map(|event| if let EventBody::Output { text, .. } = event { text.len() } else { 0 })
-        .sum();
-    assert!(sizes as u64 <= protocol::limits::TASK_OUTPUT_BYTES);
-    let Some(EventBody::Dropped { bytes }) = outcome.events.last() else { panic!("nothing was said") };
-    assert_eq!(sizes as u64 + bytes, 300_000_000);
+    let sizes = outcome.events.iter().map(|event| match event {
+        EventBody::Output { text, .. } => text.len() as u64,
+        EventBody::Dropped { bytes } => *bytes,
+        _ => 0,
+    });
+    assert_eq!(sizes.sum::<u64>(), 300_000_000 + 7);
+    let dropped: Vec<_> =
+        (0..).zip(&outcome.events).filter(|(_, event)| matches!(event, EventBody::Dropped { .. })).collect();
+    let [(place, EventBody::Dropped { bytes })] = dropped[..] else { panic!("{dropped:?}") };
+    assert!(300_000_000 - bytes <= protocol::limits::UNSENT_EVENTS_BYTES);
+    assert!((1_000..outcome.events.len() - 1_000).contains(&place));
+    let end = EventBody::Output { stream: "stdout".into(), text: "the end".into() };
+    assert!(outcome.events[place..].contains(&end));
     assert!(outcome.log.len() as u64 <= worker::log::LOG_BYTES + 100);
     assert!(outcome.log.ends_with("bytes of output are not in this log\n"));
 }

@@ -149,7 +149,7 @@ impl Place {
     pub(crate) async fn make_task(&self, task: &Assignment, stopper: &Stopper, mailbox: &Mailbox) -> Outcome {
         let folder = self.places.outbox.join("artifacts");
         let store = Store::create(folder.clone()).unwrap();
-        let spool = Spool::create(&self.places.outbox.join("events.jsonl")).unwrap();
+        let spool = Spool::create(&self.places.outbox.join("events")).unwrap();
         let reader = spool.reader().unwrap();
         let output = Sink::new(Log::create(&store.path(LOG)).unwrap(), spool);
         let key = Secret::new("sk-cw-test");
