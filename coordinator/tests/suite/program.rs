@@ -4,6 +4,15 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Output, Stdio},
+    time::Duration,
+};
+
+use protocol::{
+    Secret,
+    client::{Endpoint, OwnerClient, WorkerClient},
+    lease::LeaseQuery,
+    report::Outcome,
+    worker::NewWorker,
 };
 
 use tokio::{
@@ -11,7 +20,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::house::{KEY, folders, soon};
+use crate::house::{KEY, folders, held, named, open_queue, queue, report, seed, soon};
 
 fn program(base: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_code-workers-coordinator"));
@@ -112,4 +121,55 @@ async fn it_ends_well_on_a_signal_and_replaces_its_old_sockets() {
         (mode(&folders.run), mode(&folders.owner_socket()), mode(&folders.worker_socket())),
         (0o700, 0o600, 0o600)
     );
+}
+
+#[tokio::test]
+async fn every_line_of_a_request_bears_its_id_and_no_key() {
+    let base = tempfile::tempdir().unwrap();
+    let folders = folders(base.path());
+    let queues = open_queue(&folders);
+    seed(&queues).await;
+    drop(queues);
+    let mut command = program(base.path());
+    let mut child = command.env("LOG_FORMAT", "json").env("RUST_LOG", "debug").spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut logs = Vec::new();
+    soon(async {
+        while !logs.last().is_some_and(|line: &String| line.contains("listening")) {
+            logs.push(lines.next_line().await.unwrap().expect("it ended"));
+        }
+    })
+    .await;
+    let owner = OwnerClient::new(Endpoint::Unix(folders.owner_socket()), Secret::new(KEY)).unwrap();
+    owner.submit(&named("t"), Duration::ZERO).await.unwrap();
+    let new = NewWorker { queue: queue("q"), name: "test".to_owned() };
+    let registered = owner.register_worker(&new).await.unwrap();
+    let token = registered.token.clone();
+    let worker = WorkerClient::new(Endpoint::Unix(folders.worker_socket()), token.clone()).unwrap();
+    let query = LeaseQuery { request_id: uuid::Uuid::new_v4(), wait: 0 };
+    let leased = worker.lease(&queue("q"), &query).await.unwrap().unwrap();
+    let lease = worker.with_lease(held(&leased));
+    lease.start().await.unwrap();
+    lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    let http = reqwest::Client::builder().no_proxy().unix_socket(folders.owner_socket()).build().unwrap();
+    let wrong = http.get("http://o/tasks").header("x-request-id", "mine-1").bearer_auth("guessed-key");
+    assert_eq!(wrong.send().await.unwrap().status(), 403);
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    while let Some(line) = soon(lines.next_line()).await.unwrap() {
+        logs.push(line);
+    }
+    let parsed: Vec<serde_json::Value> =
+        logs.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let of_requests: Vec<_> = parsed
+        .iter()
+        .filter(|line| ["answered", "result"].iter().any(|said| line["fields"]["message"] == **said))
+        .collect();
+    assert_eq!(of_requests.len(), 7, "six requests were answered, and one brought a result: {logs:#?}");
+    assert!(of_requests.iter().all(|line| line["span"]["id"].is_string()), "{of_requests:#?}");
+    assert!(of_requests.iter().any(|line| line["span"]["id"] == "mine-1"));
+    let logs = logs.concat();
+    for key in [KEY, "guessed-key", token.expose(), leased.lease.token.expose()] {
+        assert!(!logs.contains(key), "a key in {logs}");
+    }
 }
