@@ -127,7 +127,7 @@ fn a_flood_of_output_is_cut_and_said_so() {
     let (ran, task) = send(
         &place,
         "flood",
-        "head -c 1000000000 /dev/zero | tr '\\0' 'x' | fold -w 200; echo; echo the end",
+        "head -c 300000000 /dev/zero | tr '\\0' 'x' | fold -w 200; echo; echo the end",
         &[],
     );
     assert_eq!(ran.code, 0, "{task:#}");
