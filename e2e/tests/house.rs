@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+use cargo_metadata::DependencyKind;
+
 /// Each room, and the rooms that it may depend on. Nothing depends on a program.
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
@@ -23,6 +25,9 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("bench", &["e2e"]),
     ("e2e", &["protocol"]),
 ];
+
+/// The rooms with a server; others may have one in their tests.
+const SERVERS: &[&str] = &["coordinator", "gateway", "recorded-model", "bench"];
 
 /// Lines that no hand-written file passes.
 const FILE_LINES: usize = 500;
@@ -49,6 +54,9 @@ fn every_arrow_points_the_right_way() {
             package.dependencies.iter().map(|d| d.name.as_str()).filter(|d| rooms.contains(d)).collect();
         let wrong: Vec<_> = on.difference(&allowed[room]).collect();
         assert!(wrong.is_empty(), "{room} may not depend on {wrong:?}");
+        let listens =
+            package.dependencies.iter().any(|d| d.name == "axum" && d.kind == DependencyKind::Normal);
+        assert_eq!(listens, SERVERS.contains(&room), "{room}: which rooms have a server");
     }
 }
 
