@@ -38,7 +38,7 @@ pub struct Heart {
 
 impl Heart {
     /// Beats until it is dropped or the lease is lost. Each beat waits at the coordinator for an order, so an order
-    /// is heard at once (within [`SHORTEST`] while a message waits for the agent). When the coordinator has not
+    /// is heard at once (within a second while a message waits for the agent). When the coordinator has not
     /// answered for the lease's time less a margin, the agent is stopped: the coordinator may give the task away
     /// right after; the beats go on.
     pub async fn beat(self) {

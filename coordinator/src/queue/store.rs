@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// Does an operation in the next transaction, and answers when that is on disk. The operation is undone
-    /// as a whole where it fails; see [`Tx`] for what that asks of it. It is done even when the caller has gone.
+    /// as a whole where it fails; see `Tx::guard`. It is done even when the caller has gone.
     ///
     /// # Errors
     /// What the operation says, and [`StoreError`].
