@@ -178,7 +178,10 @@ impl Artifacts {
 pub(crate) fn unknown_artifact(task: &TaskId, name: &ArtifactName) -> Problem {
     Problem::new(
         Code::UnknownArtifact,
-        format!("task {task} has no artifact {name}; `GET /tasks/{task}` lists them"),
+        format!(
+            "task {task} has no artifact {name}; `GET /tasks/{task}` lists those that it had, and old ones are removed \
+             (retention.artifacts_days)"
+        ),
     )
 }
 

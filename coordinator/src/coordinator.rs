@@ -170,7 +170,8 @@ fn watch_for_damage(coordinator: &Coordinator) -> oneshot::Receiver<StoreError> 
         }
     };
     if let Err(error) = std::thread::Builder::new().name("check".to_owned()).spawn(look) {
-        tracing::error!(%error, "the database is not looked through");
+        tracing::error!(%error, "the database cannot be looked through");
+        coordinator.stop.cancel();
     }
     damage
 }
@@ -208,6 +209,7 @@ impl Coordinator {
             folders: self.folders.clone(),
             artifacts: self.artifacts.clone(),
             clock: self.clock,
+            put_off: Arc::default(),
         }
     }
 

@@ -75,7 +75,10 @@ impl Keys {
     async fn sweep_once(&self, queue: &Queue) -> Result<(), StoreError> {
         for (task, attempt) in queue.unsettled_keys()? {
             let Some(usage) = self.revoke(&task, attempt).await else { return Ok(()) };
-            queue.settle(task, attempt, usage).await?;
+            match queue.settle(task.clone(), attempt, usage).await {
+                Err(StoreError::Damaged(why)) => tracing::error!(%task, why, "what it used is not known"),
+                settled => settled?,
+            }
         }
         Ok(())
     }

@@ -87,8 +87,9 @@ impl Sweeper {
                 return Ok(());
             }
         }
-        if cursor.is_some() {
-            self.queue.set_swept(kind, before).await?;
+        if let Some((ended_at, _)) = cursor {
+            let upto = Timestamp::from_millisecond(ended_at).unwrap_or(Timestamp::MIN);
+            self.queue.set_swept(kind, upto).await?;
         }
         Ok(())
     }

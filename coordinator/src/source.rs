@@ -2,7 +2,7 @@
 //! so that a slow one delays no other; git runs in the repository room's helper.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub struct Source {
     pub artifacts: Artifacts,
     /// What time it is.
     pub clock: Clock,
+    /// Queues with tasks that are tried again soon.
+    pub put_off: Arc<Mutex<HashSet<QueueName>>>,
 }
 
 /// A base that cannot be had: the word for the task's reason, and the sentence.
@@ -144,11 +146,12 @@ impl Source {
         };
         let mirror = Mirror { source: self, queue, url: repo.source, refreshed: None };
         let put_off = mirror.pin_all(held).await?;
-        if put_off {
-            let (again, queue) = (self.queue.clone(), queue.clone());
+        if put_off && locked(&self.put_off).insert(queue.clone()) {
+            let (source, queue) = (self.clone(), queue.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(TRY_AGAIN).await;
-                again.wake().hold(queue);
+                locked(&source.put_off).remove(&queue);
+                source.queue.wake().hold(queue);
             });
         }
         Ok(!put_off)

@@ -278,9 +278,10 @@ pub(super) async fn retry(
     let Retry { id } = parse_or_default(body).await?;
     let id = id.unwrap_or_else(TaskId::generate);
     coordinator.require_room()?;
-    coordinator.queue.repeat(of, id.clone(), coordinator.clock.now()).await?;
+    let new = coordinator.queue.repeat(of, id.clone(), coordinator.clock.now()).await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     let task = read(&coordinator, &id)?;
-    Ok((StatusCode::CREATED, answer(task, wants_text(&headers))).into_response())
+    Ok((status, answer(task, wants_text(&headers))).into_response())
 }
 
 /// `POST /tasks/{id}/message`

@@ -94,7 +94,18 @@ impl Queue {
     ///
     /// # Errors
     /// `unknown_repository`, and the store's.
-    pub async fn change(&self, name: &QueueName, change: ChangeQueue) -> Result<QueueStatus, StoreError> {
+    pub async fn change(
+        self: &Arc<Self>,
+        name: &QueueName,
+        change: ChangeQueue,
+    ) -> Result<QueueStatus, StoreError> {
+        // It runs on when the caller goes: who waits must be woken.
+        let (all, name) = (self.clone(), name.clone());
+        let changed = tokio::spawn(async move { all.change_and_wake(name, change).await });
+        changed.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    async fn change_and_wake(&self, name: QueueName, change: ChangeQueue) -> Result<QueueStatus, StoreError> {
         let queue = name.clone();
         let settings = self
             .store
@@ -108,10 +119,10 @@ impl Queue {
                 Ok(next)
             })
             .await?;
-        self.wake.changed(name);
-        let depth = self.store.read(depths)?.remove(name).unwrap_or_default();
+        self.wake.changed(&name);
+        let depth = self.store.read(depths)?.remove(&name).unwrap_or_default();
         let Settings { mode, max_running } = settings;
-        Ok(QueueStatus { name: name.clone(), mode, max_running, depth })
+        Ok(QueueStatus { name, mode, max_running, depth })
     }
 
     /// All queues, by name.

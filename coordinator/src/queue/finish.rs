@@ -133,7 +133,7 @@ fn finish(
         let answer = answer.map(TaskState::as_str);
         tx.execute(sql::KEEP_REPORT, (task.n, attempt, serial, &hash, now.as_millisecond(), answer, &body))
     };
-    if !report.artifacts.is_empty() {
+    if !report.artifacts.is_empty() || usage.is_some() {
         tx.guard()?;
     }
     match tx.apply(&task, &command, now) {

@@ -127,16 +127,13 @@ impl Queue {
                 if tx.one(sql::WORKER, [request.worker.as_str()], ended)? != Some(None) {
                     return Err(worker_has_ended(&request.worker).into());
                 }
-                let next = (request.queue.as_str(), now.as_millisecond());
-                let Some(ready) = tx.one(sql::NEXT_READY, next, row)? else {
+                let Some((ready, work)) = next_ready(tx, &request.queue, now)? else {
                     control.has_none(&request.queue);
                     return Ok(None);
                 };
                 if !control.lets_go(tx, &ready)? {
                     return Ok(None);
                 }
-                // Before anything is written: a body that is damaged must not undo what others do.
-                let work = work_of(tx, &ready)?;
                 let command = Command::Lease { worker: request.worker, request: request.request };
                 Ok(Some((tx.apply(&ready, &command, now)?, work, true)))
             })
@@ -182,14 +179,16 @@ impl Queue {
         pause: Duration,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        // Before anything else, for the caller may go while it waits.
+        if let Some(queue) = self.live.queue(id) {
+            let bell = self.wake.ready(&queue);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                bell.notify_one();
+            });
+        }
         let command = Command::GiveBack { claim, reason: reason.to_owned(), not_before: after(now, pause) };
-        let row = self.command(id.clone(), command, now).await?;
-        let bell = self.wake.ready(&row.queue);
-        tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            bell.notify_one();
-        });
-        Ok(())
+        self.command(id.clone(), command, now).await.map(|_| ())
     }
 
     /// Starts a leased task. Repeated, it changes nothing. The lease's new end.
@@ -278,6 +277,23 @@ impl Queue {
 /// The problem of a worker whose token opens nothing any more.
 pub(crate) fn worker_has_ended(worker: &WorkerId) -> Problem {
     Problem::new(Code::WrongKey, format!("worker {worker} has ended; register a new one"))
+}
+
+/// The next task with its work; read before anything is written. One that is damaged is told of and passed over.
+fn next_ready(tx: &Tx<'_>, queue: &QueueName, now: Timestamp) -> Result<Option<(Row, Work)>, StoreError> {
+    let wanted = (queue.as_str(), now.as_millisecond());
+    let whole = |row: Row| work_of(tx, &row).map(|work| (row, work));
+    match tx.one(sql::NEXT_READY, wanted, row).and_then(|row| row.map(whole).transpose()) {
+        Err(StoreError::Damaged(why)) => tracing::error!(%queue, why, "a task is passed over"),
+        found => return found,
+    }
+    for id in tx.all(sql::READY_IDS, wanted, |row| row.get::<_, String>(0))? {
+        match tx.one(sql::ROW, [&id], row).and_then(|row| row.map(whole).transpose()) {
+            Err(StoreError::Damaged(_)) => {}
+            found => return found,
+        }
+    }
+    Ok(None)
 }
 
 fn work_of(tx: &Tx<'_>, row: &Row) -> Result<Work, StoreError> {

@@ -53,8 +53,14 @@ fn seal(transaction: &Transaction<'_>) -> Result<(), StoreError> {
             let usage = transaction.prepare_cached(sql::USAGE)?.query_row([row.n], used)?;
             let usage = usage.as_deref().map_or(0, of_text);
             transaction.prepare_cached(sql::SEAL_MADE)?.execute((row.n, made.sum(), usage))?;
+            seal_parts(transaction, row.n)?;
         }
     }
+    Ok(())
+}
+
+/// What belongs to one task; a task at a time, since all bodies together may be more than memory.
+fn seal_parts(transaction: &Transaction<'_>, task: i64) -> Result<(), StoreError> {
     let event = |row: &rusqlite::Row<'_>| {
         Ok(EventRow {
             task: row.get(0)?,
@@ -65,17 +71,14 @@ fn seal(transaction: &Transaction<'_>) -> Result<(), StoreError> {
             reason: row.get(5)?,
         })
     };
-    for event in all(transaction, sql::ALL_EVENTS, [], event)? {
-        transaction.prepare_cached(sql::SEAL_EVENT)?.execute((event.task, event.n, event.sum()))?;
+    for event in all(transaction, sql::UNSEALED_EVENTS, [task], event)? {
+        transaction.prepare_cached(sql::SEAL_EVENT)?.execute((task, event.n, event.sum()))?;
     }
-    let body = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-    for (task, work) in all(transaction, sql::ALL_BODIES, [], body)? {
+    for work in all(transaction, sql::BODY, [task], |row| row.get::<_, String>(0))? {
         transaction.prepare_cached(sql::SEAL_BODY)?.execute((task, of_text(&work)))?;
     }
-    let order = |row: &rusqlite::Row<'_>| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
-    };
-    for (task, seq, body) in all(transaction, sql::ALL_ORDERS, [], order)? {
+    let order = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+    for (seq, body) in all(transaction, sql::UNSEALED_ORDERS, [task], order)? {
         transaction.prepare_cached(sql::SEAL_ORDER)?.execute((task, seq, of_text(&body)))?;
     }
     Ok(())

@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Queue,
-    retention::Kind,
     row::{Row, Stand},
     sql,
     store::StoreError,
@@ -139,10 +138,7 @@ fn whole_task(connection: &Connection, id: &TaskId) -> Result<Option<Task>, Stor
         return Ok(Some(task));
     }
     task.result = one(connection, sql::REPORT, (n, task.attempt), read_report)?;
-    let swept = one(connection, sql::SWEPT, [Kind::Artifacts.as_str()], |row| time(row, 0))?.flatten();
-    let kept = task.finished_at.is_none_or(|end| swept.is_none_or(|upto| end > upto));
-    let artifacts = task.result.as_ref().filter(|_| kept).map(|report| report.artifacts.clone());
-    task.artifacts = artifacts.unwrap_or_default();
+    task.artifacts = task.result.as_ref().map_or_else(Vec::new, |report| report.artifacts.clone());
     Ok(Some(task))
 }
 
@@ -154,13 +150,18 @@ fn read_report(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Report> {
     serde_json::from_str(&body).map_err(|error| damaged(0, &error.to_string()))
 }
 
-/// Every row that a query finds, for other files of this folder.
+/// Every row that a query finds, for other files of this folder. One that is damaged is told of and passed over: it
+/// must not keep the others from their work.
 pub(super) fn rows(
     connection: &Connection,
     query: &str,
     params: impl rusqlite::Params,
 ) -> Result<Vec<Row>, StoreError> {
-    all(connection, query, params, row)
+    let found = all(connection, query, params, |columns| Ok(row(columns)))?;
+    let good = found.into_iter().filter_map(|row| {
+        row.inspect_err(|error| tracing::error!(%error, "a damaged task is passed over")).ok()
+    });
+    Ok(good.collect())
 }
 
 /// Reads the columns of `sql::TASK`.

@@ -15,17 +15,18 @@ use super::{
 };
 
 impl Queue {
-    /// Makes the task `id`, which repeats the task `of`. Repeated with the same ids, it changes nothing.
+    /// Makes the task `id`, which repeats the task `of`; whether it is new. Repeated with the same ids, it changes
+    /// nothing.
     ///
     /// # Errors
     /// `unknown_task`, `wrong_state` where it has not ended, `task_id_taken`, `unique_key_taken`, `queue_draining`,
     /// and the store's.
-    pub async fn repeat(&self, of: TaskId, id: TaskId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn repeat(&self, of: TaskId, id: TaskId, now: Timestamp) -> Result<bool, StoreError> {
         self.store
             .write(move |tx| {
                 let digest: [u8; 32] = Sha256::digest(format!("retry of {of}")).into();
                 if is_known(tx, &id, &digest)? {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let old = tx.row(&of)?;
                 if !old.state().is_terminal() {
@@ -48,13 +49,19 @@ impl Queue {
                     retry_of: Some(of.clone()),
                     ..made
                 };
-                insert(tx, as_new(&old, &id, now), &made, work, now).map(|_| ())
+                let mut row = as_new(&old, &id, now);
+                // Its repository may have been registered anew since, with another source.
+                let known = (row.queue.as_str(), row.base_commit.as_deref());
+                if tx.one(sql::KNOWN_COMMIT, known, |_| Ok(()))?.is_none() {
+                    row.base_commit = None;
+                }
+                insert(tx, row, &made, work, now).map(|_| true)
             })
             .await
     }
 }
 
-/// Approved once, it was approved: who tries it again is its owner too.
+/// What was let go once needs no other approval; what never was, does.
 fn as_new(old: &Row, id: &TaskId, now: Timestamp) -> Row {
     Row {
         n: 0,
@@ -66,7 +73,10 @@ fn as_new(old: &Row, id: &TaskId, now: Timestamp) -> Row {
         started_at: None,
         since: now,
         not_before: None,
-        approval: Approval::NotAsked,
+        approval: match old.approval {
+            Approval::Awaited => Approval::Awaited,
+            Approval::Given | Approval::NotAsked => Approval::NotAsked,
+        },
         orders: 0,
         events: 1,
         ..old.clone()

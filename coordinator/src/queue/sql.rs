@@ -44,6 +44,8 @@ pub(super) const ROW_OF_REQUEST: &str =
     row!("WHERE worker = ?2 AND state IN ('leased', 'running') AND request = ?1");
 pub(super) const NEXT_READY: &str =
     row!("WHERE queue = ?1 AND state = 'ready' AND (due IS NULL OR due <= ?2) ORDER BY rank, n LIMIT 1");
+pub(super) const READY_IDS: &str = "SELECT id FROM tasks WHERE queue = ?1 AND state = 'ready' \
+    AND (due IS NULL OR due <= ?2) ORDER BY rank, n LIMIT 1000";
 pub(super) const LIVE: &str = row!("WHERE state IN ('leased', 'running')");
 pub(super) const LIVE_OF_WORKER: &str = row!("WHERE worker = ?1 AND state IN ('leased', 'running')");
 pub(super) const DUE: &str =
@@ -51,7 +53,7 @@ pub(super) const DUE: &str =
 pub(super) const DUE_AFTER: &str = "SELECT id FROM tasks WHERE state = 'scheduled' AND due > ?1 AND attempt > 0 \
     UNION ALL SELECT id FROM tasks WHERE state = 'ready' AND due > ?1";
 pub(super) const HELD: &str =
-    row!("WHERE queue = ?1 AND state = 'held' AND base_commit IS NULL ORDER BY n LIMIT 100");
+    row!("WHERE queue = ?1 AND state = 'held' AND base_commit IS NULL ORDER BY n LIMIT 1000");
 pub(super) const HELD_QUEUES: &str =
     "SELECT DISTINCT queue FROM tasks WHERE state = 'held' AND base_commit IS NULL";
 
@@ -80,7 +82,7 @@ pub(super) const KEY_HOLDER: &str =
 pub(super) const KEEP_ORDER: &str =
     "INSERT INTO orders (task, seq, at, message, body, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const ORDERS: &str = "SELECT seq, body, orders.sum FROM orders JOIN tasks ON tasks.n = orders.task \
-    WHERE id = ?1 AND seq > ?2 ORDER BY seq";
+    WHERE id = ?1 AND seq > ?2 ORDER BY seq LIMIT 20";
 pub(super) const ORDER_OF_MESSAGE: &str = "SELECT seq FROM orders WHERE task = ?1 AND message = ?2";
 
 /// No row: there is no such queue.
@@ -109,11 +111,11 @@ pub(super) const MARK: &str = "SELECT commits FROM mark";
 pub(super) const CHECK: &str = "PRAGMA integrity_check(1)";
 
 pub(super) const ALL_ROWS: &str = row!("WHERE n > ?1 ORDER BY n LIMIT 1000");
-pub(super) const ALL_EVENTS: &str = "SELECT task, n, at, attempt, state, reason FROM events";
+pub(super) const UNSEALED_EVENTS: &str =
+    "SELECT task, n, at, attempt, state, reason FROM events WHERE task = ?1";
 pub(super) const SEAL_EVENT: &str = "UPDATE events SET sum = ?3 WHERE task = ?1 AND n = ?2";
-pub(super) const ALL_BODIES: &str = "SELECT task, work FROM bodies";
 pub(super) const SEAL_BODY: &str = "UPDATE bodies SET sum = ?2 WHERE task = ?1";
-pub(super) const ALL_ORDERS: &str = "SELECT task, seq, body FROM orders";
+pub(super) const UNSEALED_ORDERS: &str = "SELECT seq, body FROM orders WHERE task = ?1";
 pub(super) const SEAL_ORDER: &str = "UPDATE orders SET sum = ?3 WHERE task = ?1 AND seq = ?2";
 
 /// The columns of the row, of what never changes, of the body, and of the usage.
@@ -161,7 +163,7 @@ macro_rules! unwanted {
     ($rest:literal) => {
         concat!(
             "NOT EXISTS (SELECT 1 FROM tasks AS waiting WHERE waiting.state = 'held' \
-             AND waiting.base_requested = 'code-workers/' || tasks.id) ",
+             AND replace(waiting.base_requested, '%2E', '.') = 'code-workers/' || tasks.id) ",
             $rest
         )
     };

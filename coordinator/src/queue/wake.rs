@@ -98,7 +98,8 @@ impl Wake {
         for Committed { row, from, .. } in changes {
             freed += usize::from(from.as_ref().is_some_and(Row::is_live) && !row.is_live());
             match row.stand {
-                Stand::Held if row.base_commit.is_none() => {
+                // One that was held before is tried again by whoever put it off.
+                Stand::Held if row.base_commit.is_none() && from.is_none() => {
                     held.insert(&row.queue);
                 }
                 Stand::Ready { .. } => self.ready(&row.queue).notify_one(),

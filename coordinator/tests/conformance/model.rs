@@ -177,7 +177,8 @@ impl Model {
         }
         let old = self.task(of)?.clone();
         old.must(old.state.is_terminal())?;
-        let draft = Draft { id, not_before: None, approval: false, ..old.draft.clone() };
+        let draft =
+            Draft { id, not_before: None, approval: old.approved == Some(false), ..old.draft.clone() };
         self.submit(draft, Some(&old)).map(|_| ())
     }
 

@@ -269,6 +269,9 @@ fn a_task_that_has_ended_is_repeated_as_a_new_one() {
     both.done([Command::Submit(vec![Draft { approval: true, key: Some(1), ..draft(1) }])]);
     assert_eq!(both.ask(&repeat), wrong_state(Held));
     both.done([Command::Cancel(1), repeat.clone(), repeat]);
+    // What was never let go is not let go by trying it again.
+    assert_eq!(both.task(2), (Held, 0, why("approval")));
+    both.done([Command::Approve(2)]);
     assert_eq!(both.task(2), (Ready, 0, None));
     assert_eq!(both.system.view().tasks[&2].retry_of, Some(1));
     let same_key = Command::Repeat { of: 1, id: 3 };

@@ -40,6 +40,10 @@ impl Span {
         self.to <= now
     }
 
+    pub(crate) const fn has_begun(self, now: u64) -> bool {
+        self.from <= now
+    }
+
     pub(crate) const fn is_unsure(self, now: u64) -> bool {
         self.from <= now && now < self.to
     }

@@ -81,7 +81,7 @@ impl System {
                     taken.into_iter().map(|taken| matches!(taken, Taken::New(_))).collect(),
                 ));
             }
-            Command::Repeat { of, id } => queue.repeat(task(of), task(id), now).await?,
+            Command::Repeat { of, id } => queue.repeat(task(of), task(id), now).await.map(|_| ())?,
             Command::Pin(id) => queue.pin(task(id), COMMIT.to_owned(), now).await?,
             Command::RefuseSource(id) => {
                 let reason = "no_base: there is none".to_owned();

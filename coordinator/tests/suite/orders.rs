@@ -163,6 +163,18 @@ async fn a_retry_does_the_same_from_the_same_base_once() {
 }
 
 #[tokio::test]
+async fn a_retry_of_what_was_never_approved_waits_for_approval() {
+    let house = House::open().await;
+    house.submit(NewTask { approval: true, ..named("t") }).await;
+    house.owner.cancel(&id("t"), &Cancel::default()).await.unwrap();
+    assert_eq!(house.owner.retry(&id("t"), &Retry::default()).await.unwrap().state, TaskState::Held);
+    house.submit(NewTask { approval: true, ..named("let-go") }).await;
+    house.owner.approve(&id("let-go")).await.unwrap();
+    house.owner.cancel(&id("let-go"), &Cancel::default()).await.unwrap();
+    assert_eq!(house.owner.retry(&id("let-go"), &Retry::default()).await.unwrap().state, TaskState::Ready);
+}
+
+#[tokio::test]
 async fn one_unfinished_task_has_a_unique_key() {
     let house = House::open().await;
     let keyed = |name: &str| NewTask { unique_key: Some("nightly".to_owned()), ..named(name) };

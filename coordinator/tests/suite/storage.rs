@@ -188,6 +188,28 @@ async fn commits_that_are_missing_are_told_at_the_opening() {
 }
 
 #[tokio::test]
+async fn a_damaged_task_keeps_nobody_from_the_ones_behind_it() {
+    let mut house = House::open().await;
+    let (_worker, _lease) = house.started("runs").await;
+    for name in ["bad", "body", "good"] {
+        house.submit(named(name)).await;
+    }
+    house.stop().await;
+    let database = rusqlite::Connection::open(house.folders.coordinator_db()).unwrap();
+    for flip in [
+        "UPDATE tasks SET max_attempts = 9 WHERE id = 'bad'",
+        "UPDATE bodies SET work = replace(work, 'true', 'tsue') WHERE task = (SELECT n FROM tasks WHERE id = 'body')",
+        "UPDATE tasks SET started_at = 1 WHERE id = 'runs'",
+    ] {
+        assert_eq!(database.execute(flip, []).unwrap(), 1, "{flip}");
+    }
+    drop(database);
+    let house = house.restart().await;
+    let leased = house.worker("q").await.lease().await.unwrap();
+    assert_eq!(leased.task.id, id("good"));
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_new_work_and_loses_nothing() {
     let Some(small) = SmallDisk::mount() else { return };
     let queues = open_queue(&folders(small.folder.path()));

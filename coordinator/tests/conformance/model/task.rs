@@ -159,11 +159,17 @@ impl Task {
         self.end(state, reason.as_deref(), now);
     }
 
-    /// After a crash, by the clock of who begins again: leases that stand get their full time.
+    /// After a crash, by the clock of who begins again: leases that stand get their full time, and so do runs whose hard
+    /// end seems to have passed meanwhile, since the clock may have been set.
     pub(super) fn taken_up(&mut self, now: u64) {
         match self.state {
             TaskState::Leased => self.until = Span::about(lease_clock(now) + START_WITHIN),
-            TaskState::Running => self.until = Span::about(lease_clock(now) + LEASE),
+            TaskState::Running => {
+                self.until = Span::about(lease_clock(now) + LEASE);
+                if self.hard_end.has_begun(now) {
+                    self.hard_end = Span::about(lease_clock(now) + START_WITHIN + TIMEOUT + RUN_MARGIN);
+                }
+            }
             _ => {}
         }
     }
