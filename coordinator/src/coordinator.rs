@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     artifacts::Artifacts,
+    bases::Bases,
     clock::Clock,
     config::Config,
     crash_point::crash_point,
@@ -48,6 +49,7 @@ pub struct Coordinator {
     pub(crate) queue: Arc<Queue>,
     pub(crate) outputs: Arc<Outputs>,
     pub(crate) artifacts: Artifacts,
+    pub(crate) bases: Bases,
     pub(crate) keys: Keys,
     pub(crate) helper: Helper,
     pub(crate) clock: Clock,
@@ -111,12 +113,14 @@ pub async fn run(
     let disk = Arc::new(Disk::of(folders.data.clone()));
     queue.set_full(disk.is_full());
     let gateway = AdminClient::new(Endpoint::Unix(folders.gateway_admin_socket()))?;
+    let helper = Helper::find();
     let coordinator = Arc::new(Coordinator {
         owner_key: config.owner_key,
         task_budget: config.task_budget,
         artifacts: Artifacts::new(folders.clone()),
         keys: Keys::new(gateway),
-        helper: Helper::find(),
+        bases: Bases::open(folders.clone(), helper.clone()),
+        helper,
         waiting: Arc::new(Semaphore::new(limits::WAITERS)),
         folders,
         queue,

@@ -1,9 +1,11 @@
 //! The coordinator: owns the queues. It never runs an agent, never holds a real key, and knows no sandbox flag.
 //!
 //! `queue` is the heart: the rules, the database, and who waits for what. `http` are the doors, `output` the event
-//! streams, `artifacts` the uploads, `source` pins what tasks start from, `keys` asks the gateway for virtual keys.
+//! streams, `artifacts` the uploads, `source` pins what tasks start from, `bases` hands
+//! it out, `keys` asks the gateway for virtual keys.
 
 pub mod artifacts;
+pub mod bases;
 pub mod clock;
 pub mod config;
 pub mod coordinator;

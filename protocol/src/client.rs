@@ -17,7 +17,7 @@ mod worker;
 
 pub use admin::AdminClient;
 pub use owner::{EventStream, OwnerClient};
-pub use worker::{LeasedClient, WorkerClient};
+pub use worker::{Download, LeasedClient, WorkerClient};
 
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -86,6 +86,18 @@ impl Folders {
         self.data.join("mirrors").join(format!("{repo}.git"))
     }
 
+    /// The folder of bases as bundles, for workers that have no mirror. What is in it can be made again.
+    #[must_use]
+    pub fn bases(&self) -> PathBuf {
+        self.data.join("bases")
+    }
+
+    /// A repository's part of [`Folders::bases`].
+    #[must_use]
+    pub fn bases_of(&self, repo: &QueueName) -> PathBuf {
+        self.bases().join(repo.as_str())
+    }
+
     /// Installed agent CLIs: one folder an agent.
     #[must_use]
     pub fn agents(&self) -> PathBuf {

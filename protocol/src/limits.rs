@@ -27,6 +27,8 @@ pub const ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
 pub const TASK_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Artifacts of one task.
 pub const TASK_ARTIFACTS: usize = 100;
+/// Bytes of bundles of bases that the coordinator keeps, for workers that ask for the same one later.
+pub const BASES_KEPT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Bytes of agent output kept on a task's event stream; of more, the middle is dropped, and said so.
 pub const TASK_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of an attempt's events that wait in the outbox for the coordinator; of more, the middle is dropped, and said
@@ -74,6 +76,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// Attempts of one task, unless it says otherwise.
 pub const MAX_ATTEMPTS: u32 = 3;
+/// Longest that a request for a base's bundle waits until it is made; a large one takes several.
+pub const BASE_WAIT: Duration = Duration::from_secs(20);
 /// Most attempts that a task may ask for.
 pub const MAX_ATTEMPTS_CAP: u32 = 20;
 /// Run time of one attempt, unless the task says otherwise.

@@ -61,6 +61,8 @@ codes! {
     UnknownWorker = 404, "Unknown worker";
     /// No such artifact.
     UnknownArtifact = 404, "Unknown artifact";
+    /// The repository has the task's base no more.
+    BaseMissing = 404, "Base missing";
     /// The route knows other methods.
     MethodNotAllowed = 405, "Method not allowed";
     /// The id is taken by a task with another body.
@@ -93,6 +95,8 @@ codes! {
     UpstreamUnreachable = 502, "Upstream unreachable";
     /// The server stops.
     ShuttingDown = 503, "Shutting down";
+    /// The base's bundle is being made; come again.
+    BaseNotReady = 503, "Base not ready";
     /// The gateway cannot give a key now; the task went back to its queue.
     GatewayUnavailable = 503, "Gateway unavailable";
     /// The disk is full or failing: no new work is taken.

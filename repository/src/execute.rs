@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::limits::{MAX_FILE_BYTES, MAX_MEMORY_BYTES};
-use crate::{Answer, RepositoryError, Request, apply, bundle, mirror, resolve};
+use crate::{Answer, RepositoryError, Request, apply, base_bundle, bundle, mirror, resolve};
 
 /// Does what `request` asks, and answers; waits as long as git takes. Sets limits on the whole process, which
 /// every git below inherits, so it is meant to be called once in a process of its own: [`crate::Helper`] is for
@@ -37,6 +37,9 @@ fn carry_out(request: &Request, scratch: &Path) -> Result<Answer, RepositoryErro
         Request::Refresh { mirror, source } => Answer::Refreshed(mirror::refresh(mirror, source, scratch)?),
         Request::Resolve { mirror, base } => {
             Answer::Resolved { commit: resolve::resolve(mirror, base.as_deref(), scratch)? }
+        }
+        Request::Bundle { mirror, commit, bundle } => {
+            Answer::Bundled { size: base_bundle::write(mirror, commit, bundle, scratch)? }
         }
         Request::Check { bundle, task, base, mirror } => {
             confine()?;

@@ -70,6 +70,20 @@ impl Helper {
         }
     }
 
+    /// [`Request::Bundle`]: its size in bytes.
+    pub async fn bundle(
+        &self,
+        mirror: &Path,
+        commit: &CommitId,
+        bundle: &Path,
+    ) -> Result<u64, RepositoryError> {
+        let (mirror, commit, bundle) = (mirror.into(), commit.clone(), bundle.into());
+        match self.ask(&Request::Bundle { mirror, commit, bundle }).await? {
+            Answer::Bundled { size } => Ok(size),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// [`Request::Check`].
     pub async fn check(
         &self,

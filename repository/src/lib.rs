@@ -10,6 +10,7 @@
 //! out or executed, and no configuration or hook of such a repository is read.
 
 mod apply;
+mod base_bundle;
 mod bundle;
 mod bundle_header;
 mod clean_repository;
@@ -33,5 +34,5 @@ mod source_refs;
 pub use error::{Code, RepositoryError};
 pub use execute::execute;
 pub use helper::{Helper, PROGRAM};
-pub use names::{CommitId, InvalidName, TaskId, branch_of, branch_ref_of, mirror_ref_of};
+pub use names::{BASE_REF, CommitId, InvalidName, TaskId, branch_of, branch_ref_of, mirror_ref_of};
 pub use request::{Answer, Applied, BundleReport, Imported, Refreshed, Request, SourceDescription};

@@ -6,6 +6,8 @@ use crate::Request;
 
 /// The largest bundle that is looked at, in bytes.
 pub const MAX_BUNDLE_BYTES: u64 = 1 << 30;
+/// The largest bundle of a base, in bytes: a commit with all its history.
+pub const MAX_BASE_BUNDLE_BYTES: u64 = 2 << 30;
 /// The largest bundle header (signature, prerequisites, refs), in bytes. A branch has a handful of lines.
 pub const MAX_BUNDLE_HEADER_BYTES: usize = 64 << 10;
 /// The most commits a bundle's branch may have above its base.
@@ -43,7 +45,7 @@ pub const DESCRIBE_TIME: Duration = Duration::from_secs(60);
 pub const REFRESH_TIME: Duration = Duration::from_secs(30 * 60);
 /// The time to look up a base in a mirror.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(30);
-/// The time to unpack and check a bundle, and to import or apply it.
+/// The time to make a bundle of a base, and to unpack and check one, and to import or apply it.
 pub const BUNDLE_TIME: Duration = Duration::from_secs(5 * 60);
 /// Between asking a helper that ran out of time to end (so that git removes its lock files) and killing it.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub fn time_limit(request: &Request) -> Duration {
         Request::Describe { .. } => DESCRIBE_TIME,
         Request::Refresh { .. } => REFRESH_TIME,
         Request::Resolve { .. } => RESOLVE_TIME,
-        Request::Check { .. } | Request::Import { .. } | Request::Apply { .. } => BUNDLE_TIME,
+        Request::Bundle { .. } | Request::Check { .. } | Request::Import { .. } | Request::Apply { .. } => {
+            BUNDLE_TIME
+        }
     }
 }

@@ -116,6 +116,9 @@ pub fn branch_ref_of(task: &TaskId) -> String {
     format!("refs/heads/{}", branch_of(task))
 }
 
+/// The one ref of a base's bundle.
+pub const BASE_REF: &str = "refs/heads/base";
+
 /// Where an imported result stands in a mirror, to be the base of a later task: `refs/code-workers/<task id>`.
 #[must_use]
 pub fn mirror_ref_of(task: &TaskId) -> String {

@@ -31,6 +31,16 @@ pub enum Request {
         /// the source's default branch.
         base: Option<String>,
     },
+    /// Writes a commit with all its history as a bundle of one ref, [`crate::BASE_REF`], at most
+    /// [`crate::limits::MAX_BASE_BUNDLE_BYTES`].
+    Bundle {
+        /// The mirror that has the commit.
+        mirror: PathBuf,
+        /// The commit.
+        commit: CommitId,
+        /// The file to write. Only a success says that it is whole.
+        bundle: PathBuf,
+    },
     /// Checks a bundle that came back from a sandbox, in an empty repository of its own, and changes nothing.
     Check {
         /// The bundle's file.
@@ -80,6 +90,11 @@ pub enum Answer {
     Resolved {
         /// The commit that the base names.
         commit: CommitId,
+    },
+    /// To [`Request::Bundle`].
+    Bundled {
+        /// The file's bytes.
+        size: u64,
     },
     /// To [`Request::Check`].
     Checked(BundleReport),

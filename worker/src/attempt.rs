@@ -5,7 +5,7 @@ mod turns;
 use std::{io, time::Duration};
 
 use protocol::{
-    Secret,
+    Code, Secret,
     ids::AgentName,
     lease::Assignment,
     limits,
@@ -38,6 +38,8 @@ pub struct Attempt<'a> {
     pub places: &'a Places,
     /// The task.
     pub task: &'a Assignment,
+    /// Where its base comes from.
+    pub base: git::Base<'a>,
     /// For tasks that name no agent.
     pub default_agent: &'a AgentName,
     /// What the start brought.
@@ -135,7 +137,7 @@ impl Attempt<'_> {
     /// A work tree at the base; the verdict when there is none.
     async fn check_out(&self) -> Result<(), Verdict> {
         git::prepare(self.places).map_err(|error| self.broken("the scratch folder", &error))?;
-        let checkout = git::checkout(self.places, &self.task.base_commit, &self.task.branch);
+        let checkout = git::checkout(self.places, self.base, &self.task.base_commit, &self.task.branch);
         tokio::select! {
             done = checkout => done.map_err(|error| self.no_checkout(&error)),
             why = self.stopper.stopped() => {
@@ -161,7 +163,7 @@ impl Attempt<'_> {
             if let Err(error) = home::make_result(self.places) {
                 self.output.note(&format!("no folder for the result: {error}"));
             }
-            let taken = git::take(self.places, base, branch, &message).await;
+            let taken = git::take(self.places, self.base, base, branch, &message).await;
             self.end_left_over().await;
             match taken {
                 Ok(taken) => {
@@ -188,7 +190,14 @@ impl Attempt<'_> {
         self.output.error(&error.to_string());
         match error {
             CheckoutError::NoSuchBase(_) => Verdict::failed(format!("no_such_base: {error}")),
-            CheckoutError::Git(_) => Verdict::failed(format!("checkout_failed: {error}")),
+            CheckoutError::Door(why) if why.code() == Some(Code::TooLarge) => {
+                Verdict::failed(format!("base_too_large: {error}"))
+            }
+            // Another attempt may find the door open.
+            CheckoutError::Door(_) => Verdict::lost(format!("base_unavailable: {error}")),
+            CheckoutError::Git(_) | CheckoutError::NoBundle(_) => {
+                Verdict::failed(format!("checkout_failed: {error}"))
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{
     control::{Stop, Stopper},
     events::{Spool, SpoolReader, send},
     exit::Exit,
+    git::Base,
     heartbeat::Heart,
     init::start_log,
     lease::{Begun, NoTask, begin},
@@ -115,6 +116,7 @@ async fn work(
     let attempt = Attempt {
         places,
         task: &begun.leased.task,
+        base: Base::of(places, &begun.client),
         default_agent: &config.default_agent,
         key: begun.started.virtual_key.as_ref(),
         output: &output,

@@ -11,6 +11,8 @@ mod place;
 #[path = "leasing/work.rs"]
 mod work;
 
+#[path = "leasing/base.rs"]
+mod base;
 #[path = "leasing/giving_back.rs"]
 mod giving_back;
 #[path = "leasing/messages.rs"]

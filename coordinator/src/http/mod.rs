@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod auth;
+mod bases;
 mod error;
 mod events;
 mod extract;
@@ -69,6 +70,7 @@ pub fn worker(coordinator: Arc<Coordinator>) -> Router {
         .route("/tasks/lease/{queue}", get(leases::lease))
         .route("/tasks/{id}/start", post(leases::start))
         .route("/tasks/{id}/release", post(leases::release))
+        .route("/tasks/{id}/base", get(bases::get))
         .route("/tasks/{id}/heartbeat", post(leases::heartbeat))
         .route("/tasks/{id}/events", post(events::store))
         .route("/tasks/{id}/result", post(leases::result))

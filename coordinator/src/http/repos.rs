@@ -85,6 +85,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Failure> {
     coordinator.queue.remove_repo(name.clone()).await?;
     // Another source may come under the same name, and must not find this mirror.
+    coordinator.bases.forget(&name).await;
     let mirror = coordinator.folders.mirror(&name);
     match tokio::fs::remove_dir_all(&mirror).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod bad_input;
+mod bases;
 mod clock;
 mod doors;
 mod gateway;

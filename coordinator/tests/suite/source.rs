@@ -12,7 +12,7 @@ use protocol::{
 use crate::house::{House, code, exec, id, soon};
 
 /// The helper beside the test's own program, where the coordinator looks for it; built where it is not there.
-fn require_helper() {
+pub(crate) fn require_helper() {
     let own = std::env::current_exe().unwrap();
     let helper = own.with_file_name("code-workers-repository");
     let built =
@@ -28,7 +28,7 @@ fn require_helper() {
     }
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"])
         .args(arguments)
@@ -41,14 +41,14 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn commit(folder: &Path, text: &str) -> String {
+pub(crate) fn commit(folder: &Path, text: &str) -> String {
     std::fs::write(folder.join("file"), text).unwrap();
     git(folder, &["add", "file"]);
     git(folder, &["commit", "-q", "-m", text]);
     git(folder, &["rev-parse", "HEAD"])
 }
 
-async fn with_repo() -> (House, std::path::PathBuf, String) {
+pub(crate) async fn with_repo() -> (House, std::path::PathBuf, String) {
     require_helper();
     let house = House::empty().await;
     let folder = house.base().join("project");
@@ -68,12 +68,12 @@ async fn add(
     owner.add_repo(&NewRepo { name: name.to_owned(), source: source.display().to_string() }).await
 }
 
-fn task(name: &str, base: Option<&str>) -> NewTask {
+pub(crate) fn task(name: &str, base: Option<&str>) -> NewTask {
     NewTask { id: Some(name.to_owned()), base: base.map(str::to_owned), ..exec("p") }
 }
 
 /// A task that is not held any more.
-async fn settled(house: &House, new: NewTask) -> Task {
+pub(crate) async fn settled(house: &House, new: NewTask) -> Task {
     let name = id(new.id.as_deref().unwrap());
     house.submit(new).await;
     let mut stream = house.owner.events(&name, 0, true).await.unwrap();

@@ -2,10 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use reqwest::{Method, RequestBuilder};
+use bytes::Bytes;
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
 
-use super::{ANSWER, ClientError, Connection, Endpoint};
+use super::{ANSWER, ClientError, Connection, Endpoint, innermost};
 use crate::{
     event::{EventsStored, NewEvents},
     headers,
@@ -20,6 +21,28 @@ use crate::{
 /// Time for a heartbeat's answer, beside what it asks to wait: one whose answer is lost is repeated well before the
 /// lease is over.
 const BEAT_ANSWER: Duration = Duration::from_secs(5);
+
+/// Time for a base's bundle, to its last byte.
+const BASE_ANSWER: Duration = Duration::from_secs(1_200);
+
+/// A body that comes bit by bit.
+pub struct Download {
+    response: Response,
+    server: String,
+}
+
+impl Download {
+    /// The next bytes; `None` at the end of a whole body.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`], where the body was cut.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.response
+            .chunk()
+            .await
+            .map_err(|error| ClientError::Unreachable { server: self.server.clone(), why: innermost(&error) })
+    }
+}
 
 /// Calls that need a worker's token.
 #[derive(Clone)]
@@ -78,6 +101,17 @@ impl LeasedClient {
     /// `lease_lost`, `gateway_unavailable` (the task went back to its queue), and as any call.
     pub async fn start(&self) -> Result<Started, ClientError> {
         self.connection.json(self.request(Method::POST, "start").json(&json!({}))).await
+    }
+
+    /// `GET /tasks/{id}/base`: the pinned base, as a git bundle of one ref. A body that ends before its length is an
+    /// error of the stream.
+    ///
+    /// # Errors
+    /// `lease_lost`, `base_missing`, `too_large`, `base_not_ready` (ask again), and as any call.
+    pub async fn base(&self) -> Result<Download, ClientError> {
+        let request = self.request(Method::GET, "base").timeout(BASE_ANSWER);
+        let response = self.connection.send(request).await?;
+        Ok(Download { response, server: self.connection.endpoint.to_string() })
     }
 
     /// `POST /tasks/{id}/release`: gives a lease back that was not started. No attempt is burnt.

@@ -1,16 +1,27 @@
 //! Before the agent: a work tree at the pinned base, on the task's branch.
 
-use std::{ffi::OsStr, fs, io};
+use std::{fs, io, path::Path};
 
-use super::command::{Git, GitError, option};
+use protocol::{Code, client::ClientError};
+
+use super::{
+    base::Base,
+    command::{Git, GitError},
+};
 use crate::places::Places;
 
 /// Why there is no work tree.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
     /// The mirror lacks the base.
-    #[error("the mirror has no commit {0}: register the repository again, or name another base")]
+    #[error("the repository has no commit {0}: register it again, or name another base")]
     NoSuchBase(String),
+    /// The door that it comes through.
+    #[error("the base does not come through the door: {0}")]
+    Door(#[from] ClientError),
+    /// What came through it.
+    #[error("what came through the door is no bundle of the base: {0}")]
+    NoBundle(String),
     /// git failed otherwise.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -37,16 +48,23 @@ pub fn configuration(places: &Places) -> String {
     )
 }
 
-/// Clones the mirror without copying its objects, and checks the base out on a new branch.
+/// Makes the repository, and checks the base out on a new branch.
 ///
 /// # Errors
 /// [`CheckoutError`].
-pub async fn checkout(places: &Places, base: &str, branch: &str) -> Result<(), CheckoutError> {
+pub async fn checkout(
+    places: &Places,
+    from: Base<'_>,
+    base: &str,
+    branch: &str,
+) -> Result<(), CheckoutError> {
     let git = Git::in_work_tree(places).without_limit();
-    let template = option("--template=", &places.scratch.join("template"));
-    let start = ["clone", "--quiet", "--shared", "--no-checkout"].map(OsStr::new);
-    let clone = [&start[..], &[&template, places.mirror.as_os_str(), OsStr::new(".")]].concat();
-    git.answer(&clone).await?;
+    match from.bring(&git, base, Path::new("."), false).await {
+        Err(CheckoutError::Door(error)) if error.code() == Some(Code::BaseMissing) => {
+            return Err(CheckoutError::NoSuchBase(base.to_owned()));
+        }
+        brought => brought?,
+    }
     let Err(error) = git.answer(&["checkout", "--quiet", "--no-track", "-b", branch, base]).await else {
         return Ok(());
     };

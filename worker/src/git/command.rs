@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 use crate::{agent_user, helper, places::Places};
@@ -104,6 +104,50 @@ impl<'a> Git<'a> {
     /// [`GitError`], but not for its exit code.
     pub async fn succeeds<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<bool, GitError> {
         self.run(args).await.map(|(status, ..)| status.success())
+    }
+
+    /// Gives it what `write` writes to its standard input, which ends with that. When `write` fails, it is ended.
+    ///
+    /// # Errors
+    /// What `write` says; and [`GitError`], also when it ends with another code than 0.
+    pub async fn feed<S, E, F>(&self, args: &[S], write: F) -> Result<(), E>
+    where
+        S: AsRef<OsStr>,
+        E: From<GitError>,
+        F: AsyncFnOnce(&mut ChildStdin) -> Result<(), E>,
+    {
+        let io = |why| GitError::Io { verb: verb(args), why };
+        let work = async {
+            let mut child = self.command(args).stdin(Stdio::piped()).spawn().map_err(io)?;
+            let (stdin, out, said) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+            let (Some(mut stdin), Some(out), Some(said)) = (stdin, out, said) else {
+                return Err(io(io::ErrorKind::BrokenPipe.into()).into());
+            };
+            let fed = async {
+                match write(&mut stdin).await {
+                    Ok(()) => {
+                        drop(stdin);
+                        Ok(())
+                    }
+                    Err(error) => Err((error, stdin)),
+                }
+            };
+            let read = async { Ok(tokio::join!(read_start(out), read_start(said)).1) };
+            let said = match tokio::try_join!(fed, read) {
+                Ok(((), said)) => said,
+                Err((error, stdin)) => {
+                    // Before its input ends: what was cut must not be taken for the whole.
+                    let _ = child.start_kill();
+                    drop(stdin);
+                    let _ = child.wait().await;
+                    return Err(error);
+                }
+            };
+            let status = child.wait().await.map_err(io)?;
+            if status.success() { Ok(()) } else { Err(failed(args, status, &said).into()) }
+        };
+        let done = tokio::time::timeout(self.within, work).await;
+        done.unwrap_or_else(|_| Err(GitError::TooSlow { verb: verb(args) }.into()))
     }
 
     /// Hands its output to `read`.

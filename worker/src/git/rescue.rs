@@ -1,17 +1,18 @@
 //! A repository of our own, for when the agent's is gone or broken.
 
-use super::command::{Git, GitError, option};
+use super::{base::Base, checkout::CheckoutError, command::Git};
 use crate::places::Places;
-use std::ffi::OsStr;
 
-/// A bare repository that shares the mirror's objects, in memory: the disk may be full. Made by the agent's user,
-/// as everything that has to do with its tree.
-pub(super) async fn repository<'a>(places: &'a Places, base: &str) -> Result<Git<'a>, GitError> {
+/// A bare repository that has the base, in memory: the disk may be full. From a mirror it shares the objects; where
+/// there is none, the base comes through the door once more.
+pub(super) async fn repository<'a>(
+    places: &'a Places,
+    from: Base<'_>,
+    base: &str,
+) -> Result<Git<'a>, CheckoutError> {
     let git = Git::in_work_tree(places);
     let folder = places.result().join("repository.git");
-    let template = option("--template=", &places.scratch.join("template"));
-    let start = ["clone", "--quiet", "--shared", "--bare"].map(OsStr::new);
-    git.answer(&[&start[..], &[&template, places.mirror.as_os_str(), folder.as_os_str()]].concat()).await?;
+    from.bring(&git, base, &folder, true).await?;
     let git = git.with_git_dir(folder);
     git.answer(&["config", "core.bare", "false"]).await?;
     git.answer(&["cat-file", "-e", &format!("{base}^{{commit}}")]).await?;

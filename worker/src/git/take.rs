@@ -1,6 +1,8 @@
 //! After the agent: whatever it left becomes a commit on the task's branch.
 
 use super::{
+    base::Base,
+    checkout::CheckoutError,
     command::{Git, GitError},
     rescue,
 };
@@ -25,10 +27,11 @@ pub struct Taken<'a> {
 /// When the new repository does not work either.
 pub async fn take<'a>(
     places: &'a Places,
+    from: Base<'_>,
     base: &str,
     branch: &str,
     message: &str,
-) -> Result<Taken<'a>, GitError> {
+) -> Result<Taken<'a>, CheckoutError> {
     let git = Git::in_work_tree(places);
     let mut notes = Vec::new();
     match commit(&git, base, message, &mut notes).await {
@@ -39,7 +42,7 @@ pub async fn take<'a>(
         Err(error) => notes.push(error.to_string()),
     }
     notes.push("the agent's repository cannot be used: the files were taken into a new one".to_owned());
-    let git = rescue::repository(places, base).await?;
+    let git = rescue::repository(places, from, base).await?;
     let head = snapshot(&git, base, message).await?;
     point(&git, branch, &head).await?;
     Ok(Taken { head: (head != base).then_some(head), git, notes })

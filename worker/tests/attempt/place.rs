@@ -20,6 +20,7 @@ use worker::{
     command_line::User,
     control::{Stop, Stopper},
     events::{Spool, SpoolReader},
+    git::Base,
     log::Log,
     messages::Mailbox,
     output::Output as Sink,
@@ -157,6 +158,7 @@ impl Place {
         let attempt = Attempt {
             places: &self.places,
             task,
+            base: Base::Mirror(&self.places.mirror),
             default_agent: &default_agent,
             key: Some(&key),
             output: &output,

@@ -37,6 +37,7 @@ pub(crate) enum Happened {
     Waiting,
     Leased,
     StartAsked,
+    BaseAsked,
     Started,
     Released(String),
     /// A heartbeat came, with this `after`.
@@ -73,6 +74,8 @@ enum Stand {
 
 struct Inner {
     task: Assignment,
+    /// A bundle, and how often it is cut before it comes whole.
+    base: (Vec<u8>, usize),
     lease_s: u64,
     stand: Stand,
     silent: BTreeSet<Verb>,
@@ -97,11 +100,13 @@ impl Door {
     pub(crate) fn open(doors: &Path, task: Assignment, lease_s: u64) -> Self {
         let (tell, happened) = mpsc::unbounded_channel();
         let (silent, orders, events) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let inner = Inner { task, lease_s, stand: Stand::Ready, silent, orders, events };
+        let no_base = (Vec::new(), 0);
+        let inner = Inner { task, base: no_base, lease_s, stand: Stand::Ready, silent, orders, events };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Notify::new(), tell });
         let routes = Router::new()
             .route("/tasks/lease/{queue}", get(lease))
             .route("/tasks/{id}/start", post(start))
+            .route("/tasks/{id}/base", get(base))
             .route("/tasks/{id}/release", post(release))
             .route("/tasks/{id}/heartbeat", post(heartbeat))
             .route("/tasks/{id}/events", post(events_of))
@@ -130,6 +135,11 @@ impl Door {
     pub(crate) fn speak(&self, verb: Verb) {
         self.shared.lock().silent.remove(&verb);
         self.shared.changed.notify_waiters();
+    }
+
+    /// Gives this out as the base's bundle, after cutting it so often in the middle.
+    pub(crate) fn give_base(&self, bundle: Vec<u8>, cuts: usize) {
+        self.shared.lock().base = (bundle, cuts);
     }
 
     /// Gives an order to whoever has the task.
@@ -294,6 +304,27 @@ async fn start(State(shared): State<Arc<Shared>>) -> Answer {
     shared.answers(Verb::Started).await;
     let virtual_key = Some(Secret::new("sk-cw-test"));
     json(Started { expires_at: jiff::Timestamp::now(), virtual_key, budget_usd: None })
+}
+
+async fn base(State(shared): State<Arc<Shared>>) -> Answer {
+    if !shared.stands(false) {
+        return Err(Refused(Code::LeaseLost));
+    }
+    shared.say(Happened::BaseAsked);
+    let mut inner = shared.lock();
+    let (bundle, cuts) = &mut inner.base;
+    if bundle.is_empty() {
+        return Err(Refused(Code::BaseMissing));
+    }
+    let length = [("content-length", bundle.len().to_string())];
+    if *cuts == 0 {
+        return Ok((length, bundle.clone()).into_response());
+    }
+    *cuts -= 1;
+    let half = bundle[..bundle.len() / 2].to_vec();
+    let cut = [Ok(half), Err(std::io::Error::other("the connection is cut here"))];
+    let body = axum::body::Body::from_stream(futures_util::stream::iter(cut));
+    Ok((length, body).into_response())
 }
 
 async fn release(State(shared): State<Arc<Shared>>, Json(release): Json<Release>) -> Answer {
