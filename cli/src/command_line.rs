@@ -6,9 +6,9 @@ use clap::{Parser, Subcommand};
 use protocol::{QueueName, TaskId};
 
 use crate::commands::{
-    apply::Apply, approve::Approve, cancel::Cancel, die_with_parent::DieWithParent, drain::Drain, list::List,
-    logs::Logs, message::Message, poll::Poll, queue::Queue, repo::RepoCommand, retry::Retry,
-    run_worker::RunWorker, send::Send,
+    apply::Apply, approve::Approve, cancel::Cancel, die_with_parent::DieWithParent, doctor::Doctor,
+    drain::Drain, list::List, logs::Logs, message::Message, poll::Poll, queue::Queue, repo::RepoCommand,
+    retry::Retry, run_worker::RunWorker, send::Send,
 };
 
 /// Give a coding agent a task, and get back a branch that you can review.
@@ -30,6 +30,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Start the coordinator and the gateway, and keep them running until Ctrl-C.
     Up,
+    /// Check everything that a task needs, and say what to do about what is amiss.
+    Doctor(Doctor),
     /// Say which repositories tasks can be sent to.
     #[command(subcommand)]
     Repo(RepoCommand),
@@ -120,6 +122,9 @@ mod tests {
             &["queue", "r", "--max-running", "0"],
             &["drain", "r", "--wait"],
             &["list", "--all"],
+            &["doctor"],
+            &["doctor", "r", "--json"],
+            &["doctor", "--attack", "--json"],
         ] {
             assert!(accepts(line), "{line:?}");
         }
@@ -136,6 +141,7 @@ mod tests {
             &["approve"],
             &["queue", "--max-running", "1"],
             &["pause"],
+            &["doctor", "r", "--attack"],
             &["nonsense"],
             &[],
         ] {

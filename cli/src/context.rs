@@ -38,6 +38,25 @@ impl Context {
         settings.finish(Self { folders, endpoint, key })
     }
 
+    /// Where the coordinator is.
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether there is an owner's key.
+    pub(crate) const fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// With folders in a test's own place.
+    #[cfg(test)]
+    pub(crate) fn for_tests(place: &Path, key: Option<&str>) -> Self {
+        let folder = |name| place.join(name);
+        let folders = Folders { config: folder("config"), data: folder("data"), run: folder("run") };
+        let endpoint = Endpoint::Unix(folders.owner_socket());
+        Self { folders, endpoint, key: key.map(Secret::new) }
+    }
+
     /// A client of the coordinator, with the owner's key.
     pub(crate) fn client(&self) -> Result<OwnerClient, Failure> {
         let key = self.key.clone().ok_or_else(|| {

@@ -131,7 +131,7 @@ impl From<ClientError> for Failure {
         let (exit, remedy) = match &error {
             ClientError::Unreachable { .. } => (
                 Exit::Unreachable,
-                "\nstart it with `code-workers up`, or name its address in COORDINATOR_URL",
+                "\nstart it with `code-workers up`, or name its address in COORDINATOR_URL; `code-workers doctor` looks at all",
             ),
             ClientError::Malformed { .. } => (
                 Exit::Unreachable,

@@ -85,7 +85,8 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
     Ok(launcher.exit)
 }
 
-async fn probe(config: &Config) -> anyhow::Result<Runsc> {
+/// Asks runsc what it can do, by starting one sandbox.
+pub(crate) async fn probe(config: &Config) -> anyhow::Result<Runsc> {
     let scratch = config.home.folders.run.join(format!("probe-{}", std::process::id()));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&scratch);
     made.with_context(|| format!("cannot make {}", scratch.display()))?;

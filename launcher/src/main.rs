@@ -12,6 +12,7 @@ mod outbox;
 mod policy;
 mod pool;
 mod relays;
+mod report;
 mod settings;
 mod shutdown;
 mod signals;
@@ -35,7 +36,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "code-workers-launcher", version)]
 struct Arguments {
     /// The queue, which bears its repository's name
-    #[arg(required_unless_present = "keep")]
+    #[arg(required_unless_present_any = ["keep", "probe"])]
     queue: Option<QueueName>,
     /// How many sandboxes there are at once, waiting or at work
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -52,6 +53,10 @@ struct Arguments {
     /// Keep the one sandbox whose folder this is (used by the launcher itself)
     #[arg(long, hide = true, conflicts_with_all = ["queue", "parallel", "once", "agent"])]
     keep: Option<PathBuf>,
+
+    /// Start one sandbox that does nothing, and say in JSON what can be had here (used by `code-workers doctor`)
+    #[arg(long, hide = true, conflicts_with_all = ["queue", "parallel", "once", "keep"])]
+    probe: bool,
 }
 
 #[tokio::main]
@@ -81,7 +86,7 @@ async fn main() -> ExitCode {
             };
             launcher::run(wish, arguments.config).await
         }
-        (None, None) => EXIT_BAD_CONFIGURATION,
+        (None, None) => report::run(arguments.config).await,
     };
     code.into()
 }

@@ -115,6 +115,17 @@ impl ClientError {
     }
 }
 
+/// Who is at an address, by its answer to `HEAD /` without a key: the coordinator's doors want one (401), the
+/// gateway's is open (200). The HTTP status.
+///
+/// # Errors
+/// [`ClientError::Unreachable`].
+pub async fn knock(endpoint: Endpoint) -> Result<u16, ClientError> {
+    let connection = Connection::new(endpoint, None)?;
+    let answer = connection.request(Method::HEAD, "/").timeout(CONNECT).send().await;
+    answer.map(|answer| answer.status().as_u16()).map_err(|error| connection.unreachable(&error))
+}
+
 /// Whether the same request may be answered otherwise later: the server is at fault, or was too busy.
 const fn passes(status: u16) -> bool {
     status >= 500 || matches!(status, 408 | 429)

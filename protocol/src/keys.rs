@@ -52,3 +52,27 @@ pub struct KeyUsage {
     #[serde(default)]
     pub models: Vec<String>,
 }
+
+/// How the gateway stands: the answer to `GET /health` at its admin door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayHealth {
+    /// `ok`.
+    pub status: String,
+    /// Requests that are not settled yet.
+    pub requests_under_way: u64,
+    /// Where requests go, a provider each.
+    pub upstreams: Vec<UpstreamHealth>,
+}
+
+/// One provider of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamHealth {
+    /// `anthropic` or `openai`.
+    pub provider: String,
+    /// Where its API is.
+    pub base_url: String,
+    /// Whether the gateway can call it: it holds a real key, or the server is on this machine.
+    pub usable: bool,
+    /// The variable that the key is read from.
+    pub key_variable: String,
+}

@@ -1,5 +1,5 @@
 //! `code-workers-repository`: one JSON request on standard input, one JSON answer on standard output. Exits 0 with
-//! every answer, a failure included; 2 when no answer could be given.
+//! every answer, a failure included; 2 when no answer could be given. `--version` says its version.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -11,6 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
+        let _ = writeln!(io::stdout().lock(), "code-workers-repository {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     std::thread::spawn(end_with_the_asker);
     match answer().and_then(|answer| tell(&answer)) {
         Ok(()) => ExitCode::SUCCESS,

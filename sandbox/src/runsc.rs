@@ -92,6 +92,11 @@ impl Runsc {
         self.platform
     }
 
+    /// What holds a sandbox to its memory here.
+    pub fn memory(&self) -> &MemoryLimit {
+        &self.memory
+    }
+
     /// Where the binary is.
     pub fn program(&self) -> &Path {
         &self.program

@@ -16,6 +16,7 @@ pub(crate) mod approve;
 pub(crate) mod cancel;
 pub(crate) mod die_with_parent;
 mod diff;
+pub(crate) mod doctor;
 pub(crate) mod drain;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -35,6 +36,7 @@ pub(crate) async fn run(line: CommandLine) -> Result<Exit, Failure> {
     let config = line.config.as_deref();
     match line.command {
         Command::Up => up::run(config).await,
+        Command::Doctor(command) => doctor::run(config, &command).await,
         Command::Repo(command) => repo::run(&context(config)?, command).await,
         Command::RunWorker(command) => run_worker::run(config, &command),
         Command::Send(command) => send::run(&context(config)?, command).await,

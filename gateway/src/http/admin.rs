@@ -12,12 +12,12 @@ use axum::{
 use http::{StatusCode, header};
 use protocol::{
     Code, Problem, TaskId,
-    keys::{KeyUsage, MintKey, MintedKey},
+    keys::{GatewayHealth, KeyUsage, MintKey, MintedKey, UpstreamHealth},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Gateway;
+use crate::{Gateway, upstream::Upstream};
 
 /// Serves the coordinator until `shutdown`.
 ///
@@ -59,8 +59,18 @@ fn task(text: &str) -> Result<TaskId, Fault> {
     text.parse().map_err(|error| Fault(Problem::new(Code::Invalid, format!("{error}"))))
 }
 
-async fn health(State(gateway): State<Arc<Gateway>>) -> Json<serde_json::Value> {
-    Json(serde_json::json!({"status": "ok", "requests_under_way": gateway.under_way.len()}))
+async fn health(State(gateway): State<Arc<Gateway>>) -> Json<GatewayHealth> {
+    let upstream = |upstream: &Upstream| UpstreamHealth {
+        provider: upstream.provider.name().to_owned(),
+        base_url: upstream.base_url.clone(),
+        usable: upstream.key.is_some() || upstream.is_loopback(),
+        key_variable: upstream.key_variable.clone(),
+    };
+    Json(GatewayHealth {
+        status: "ok".to_owned(),
+        requests_under_way: gateway.under_way.len().try_into().unwrap_or(u64::MAX),
+        upstreams: [&gateway.anthropic, &gateway.openai].map(upstream).into(),
+    })
 }
 
 async fn mint(

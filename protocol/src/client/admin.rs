@@ -3,7 +3,7 @@
 use super::{ClientError, Connection, Endpoint};
 use crate::{
     ids::TaskId,
-    keys::{KeyUsage, MintKey, MintedKey},
+    keys::{GatewayHealth, KeyUsage, MintKey, MintedKey},
 };
 
 /// Calls that mint and revoke virtual keys. Who can connect to the socket may make them.
@@ -17,6 +17,14 @@ impl AdminClient {
     /// When the system gives no socket.
     pub fn new(door: Endpoint) -> Result<Self, ClientError> {
         Connection::new(door, None).map(Self)
+    }
+
+    /// `GET /health`: that it runs, and which providers it can call.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn health(&self) -> Result<GatewayHealth, ClientError> {
+        self.0.json(self.0.request(reqwest::Method::GET, "/health")).await
     }
 
     /// `POST /keys`: the same request brings the same key.
