@@ -23,6 +23,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("launcher", &["protocol", "sandbox"]),
     ("cli", &["protocol", "repository"]),
     ("bench", &["e2e"]),
+    ("attack", &["protocol"]),
     ("e2e", &["protocol"]),
 ];
 

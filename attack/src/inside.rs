@@ -1,0 +1,79 @@
+//! What runs in the sandbox, as the agent.
+
+mod files;
+mod keys;
+pub(crate) mod network;
+
+use std::{
+    fs,
+    io::{self, Read as _, Write},
+    net::Shutdown,
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attack::{Attack, Told},
+    line::Line,
+    target::Target,
+};
+
+/// Every attack there is.
+pub(crate) fn all() -> impl Iterator<Item = &'static Attack> {
+    [network::ATTACKS, files::ATTACKS, keys::ATTACKS].into_iter().flatten()
+}
+
+/// What one task is to try: the agent's prompt, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) attacks: Vec<String>,
+    /// The line that was taken away.
+    pub(crate) without: Option<Line>,
+}
+
+/// Where the attacker beside the worker hears what to try, and answers.
+pub(crate) const BESIDE: &str = "/tmp/attack.sock";
+
+/// Tries what it is told to, and prints a line about each.
+pub(crate) fn run(orders: &str) -> anyhow::Result<()> {
+    let parsed: Orders = serde_json::from_str(orders)?;
+    if matches!(parsed.without, Some(Line::AgentUser | Line::Capabilities)) {
+        return ask_beside(orders);
+    }
+    try_all(&parsed, &Target::read()?, &mut io::stdout())
+}
+
+fn try_all(orders: &Orders, target: &Target, out: &mut impl Write) -> anyhow::Result<()> {
+    for attack in all().filter(|attack| orders.attacks.iter().any(|name| name == attack.name)) {
+        let told = Told { attack: attack.name.to_owned(), finding: (attack.act)(target) };
+        writeln!(out, "{}", serde_json::to_string(&told)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The attacker beside the worker: waits for the agent's orders.
+pub(crate) fn beside() -> anyhow::Result<()> {
+    let listener = UnixListener::bind(BESIDE)?;
+    fs::set_permissions(BESIDE, fs::Permissions::from_mode(0o666))?;
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        let mut orders = String::new();
+        stream.read_to_string(&mut orders)?;
+        std::env::set_current_dir(protocol::inside::WORK)?;
+        try_all(&serde_json::from_str(&orders)?, &Target::read()?, &mut stream)?;
+    }
+    Ok(())
+}
+
+fn ask_beside(orders: &str) -> anyhow::Result<()> {
+    let mut stream = UnixStream::connect(BESIDE)?;
+    stream.write_all(orders.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    io::copy(&mut stream, &mut io::stdout())?;
+    Ok(())
+}
