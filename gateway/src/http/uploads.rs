@@ -22,6 +22,8 @@ use crate::refusal::Refusal;
 const ALL_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of bodies that the keys of one task may have in memory: two of the largest.
 const TASK_BYTES: usize = 64 * 1024 * 1024;
+/// Of a body that is too large, so much is read and let go before the connection is closed on its client.
+const DRAINED_BYTES: usize = 4 * BODY_BYTES;
 /// How long a body may take to arrive: one of the largest over a slow disk takes a few seconds.
 pub(super) const ARRIVAL: Duration = Duration::from_secs(60);
 
@@ -117,11 +119,11 @@ async fn collect(mut upload: Upload, said: usize, mut body: Body) -> Result<(Byt
             |_| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", "the body could not be read");
         let Ok(chunk) = frame.map_err(unreadable)?.into_data() else { continue };
         arrived += chunk.len();
-        if arrived > BODY_BYTES {
-            let sentence = format!("the body is over {BODY_BYTES} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence));
-        }
-        room = room.and_then(|()| upload.grow(arrived));
+        room = match arrived {
+            _ if arrived > DRAINED_BYTES => return Err(too_large()),
+            _ if arrived > BODY_BYTES => Err(too_large()),
+            _ => room.and_then(|()| upload.grow(arrived)),
+        };
         // Without room the rest is read and let go: a client that still sends does not read its answer.
         match room {
             Ok(()) => read.extend_from_slice(&chunk),
@@ -129,6 +131,11 @@ async fn collect(mut upload: Upload, said: usize, mut body: Body) -> Result<(Byt
         }
     }
     room.map(|()| (Bytes::from(read), upload))
+}
+
+fn too_large() -> Refusal {
+    let sentence = format!("the body is over {BODY_BYTES} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
 }
 
 #[cfg(test)]
