@@ -9,12 +9,14 @@
 )]
 
 mod agents;
+mod docker;
 mod files;
 mod place;
 mod process;
 mod unruly;
 
 pub use agents::{Agent, agents_folder};
+pub use docker::Image;
 pub use files::wait_for_file;
 pub use place::{Place, REAL_KEY, Ran};
 pub use process::Process;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::WorkerId;
 use protocol::client::ClientError;
-use sandbox::Runsc;
+use sandbox::Runtime;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -33,11 +33,11 @@ pub(crate) enum Happened {
 /// Makes one sandbox, as soon as the coordinator is there.
 pub(crate) async fn start_when_reachable(
     config: &Config,
-    runsc: &Runsc,
+    runtime: &Runtime,
     sender: &mpsc::Sender<Happened>,
 ) -> Result<Kept, NotKept> {
     loop {
-        match start(config, runsc).await {
+        match start(config, runtime).await {
             Err(NotKept::Unreachable(error)) => {
                 let _ = sender.send(Happened::Unreachable(error)).await;
                 tokio::time::sleep(ASK_AGAIN).await;

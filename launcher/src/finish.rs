@@ -34,7 +34,7 @@ pub(crate) enum FinishError {
 pub(crate) async fn finish(folder: &SandboxFolder, home: &Home, end: &WorkerEnd) -> Result<(), FinishError> {
     // Without a plan nothing was started yet.
     if let Ok(plan) = folder.plan() {
-        sandbox::destroy(&folder.sandbox(), &plan.policy.id).await?;
+        sandbox::destroy(&folder.sandbox(), &plan.policy.id, &plan.runtime).await?;
     }
     if let Ok(worker) = folder.worker() {
         let mut wait = FIRST_WAIT;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use protocol::WorkerId;
 use protocol::inside::{COORDINATOR_DOOR, GATEWAY_DOOR, Outbox, WorkerConfig};
 use rustix::fs::{FlockOperation, flock};
-use sandbox::{Policy, Runsc};
+use sandbox::{Policy, Runtime};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) policy: Policy,
-    pub(crate) runsc: Runsc,
+    pub(crate) runtime: Runtime,
     pub(crate) relay: PathBuf,
 }
 

@@ -70,7 +70,7 @@ async fn live(folder: &SandboxFolder, plan: &Plan, heard: &mut mpsc::Receiver<He
         Ok(changes) => changes,
         Err(error) => return not_started(format!("cannot watch the outbox: {error}")),
     };
-    let mut sandbox = match sandbox::start(&plan.policy, &plan.runsc, &folder.sandbox()).await {
+    let mut sandbox = match sandbox::start(&plan.policy, &plan.runtime, &folder.sandbox()).await {
         Ok(sandbox) => sandbox,
         Err(error) => return not_started(error.to_string()),
     };

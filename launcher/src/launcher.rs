@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use protocol::WorkerId;
 use protocol::client::ClientError;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
-use sandbox::Runsc;
+use sandbox::{Docker, Knock, Runsc, Runtime};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::attend::{Happened, attend, start_when_reachable};
 use crate::finish::sweep;
 use crate::lines::{News, Order, Stopped};
 use crate::pool::{Decision, Pool};
-use crate::settings::{self, Config, Wish};
+use crate::settings::{self, Config, Kind, Wish};
 use crate::shutdown::{Action, Shutdown};
 use crate::signals::Signals;
 use crate::start::{Kept, NotKept};
@@ -49,13 +49,13 @@ pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
 
 async fn launch(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
-    let runsc = probe(&config).await?;
-    for warning in runsc.warnings() {
+    let runtime = probe(&config).await?;
+    for warning in runtime.warnings() {
         tell_error(&format!("warning: {warning}"));
     }
     sweep(&config.home, &config.queue);
     let (sender, mut happened) = mpsc::channel(64);
-    let mut launcher = Launcher::new(config, runsc, sender);
+    let mut launcher = Launcher::new(config, runtime, sender);
     loop {
         let again = match launcher.pool.decide(Instant::now()) {
             Decision::Done if launcher.keepers.is_empty() => break,
@@ -85,14 +85,24 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
     Ok(launcher.exit)
 }
 
-/// Asks runsc what it can do, by starting one sandbox.
-pub(crate) async fn probe(config: &Config) -> anyhow::Result<Runsc> {
+/// Finds out what the machine can do for the kind that was asked for, and for no other.
+pub(crate) async fn probe(config: &Config) -> anyhow::Result<Runtime> {
     let scratch = config.home.folders.run.join(format!("probe-{}", std::process::id()));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&scratch);
     made.with_context(|| format!("cannot make {}", scratch.display()))?;
-    let runsc = Runsc::probe(&config.runsc, &scratch).await;
+    let runtime = try_out(config, &scratch).await;
     std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
-    Ok(runsc?)
+    runtime
+}
+
+async fn try_out(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
+    Ok(match &config.kind {
+        Kind::Gvisor { runsc } => Runtime::Gvisor(Runsc::probe(runsc, scratch).await?),
+        Kind::Docker { runtime, image } => {
+            let knock = Knock { program: config.worker.clone(), arguments: vec!["knock".to_owned()] };
+            Runtime::Docker(Docker::probe(Path::new("docker"), runtime, image, &knock, scratch).await?)
+        }
+    })
 }
 
 async fn at(time: Option<Instant>) {
@@ -104,7 +114,7 @@ async fn at(time: Option<Instant>) {
 
 struct Launcher {
     config: Config,
-    runsc: Runsc,
+    runtime: Runtime,
     pool: Pool,
     shutdown: Shutdown,
     keepers: HashMap<WorkerId, Keeper>,
@@ -133,12 +143,12 @@ enum State {
 }
 
 impl Launcher {
-    fn new(config: Config, runsc: Runsc, sender: mpsc::Sender<Happened>) -> Self {
+    fn new(config: Config, runtime: Runtime, sender: mpsc::Sender<Happened>) -> Self {
         Self {
             pool: Pool::new(config.parallel),
             shutdown: Shutdown::new(config.drain),
             config,
-            runsc,
+            runtime,
             sender,
             keepers: HashMap::new(),
             draining: CancellationToken::new(),
@@ -149,11 +159,11 @@ impl Launcher {
 
     fn start(&mut self) {
         self.pool.started();
-        let (config, runsc, sender) = (self.config.clone(), self.runsc.clone(), self.sender.clone());
+        let (config, runtime, sender) = (self.config.clone(), self.runtime.clone(), self.sender.clone());
         let draining = self.draining.clone();
         tokio::spawn(async move {
             let happened = tokio::select! {
-                kept = start_when_reachable(&config, &runsc, &sender) => Happened::Started(Box::new(kept)),
+                kept = start_when_reachable(&config, &runtime, &sender) => Happened::Started(Box::new(kept)),
                 () = draining.cancelled() => Happened::NotStarted,
             };
             let _ = sender.send(happened).await;
@@ -233,8 +243,7 @@ impl Launcher {
         self.set(worker, State::Waiting);
         if self.count(&State::Starting) == 0 && !self.pool.is_draining() {
             let waiting = count(self.count(&State::Waiting), "sandbox waits", "sandboxes wait");
-            let how = if self.runsc.rootless() { ", rootless" } else { "" };
-            tell(&format!("{waiting} for {} (runsc {}{how})", self.config.queue, self.runsc.version()));
+            tell(&format!("{waiting} for {} ({})", self.config.queue, self.runtime.describe()));
         }
     }
 

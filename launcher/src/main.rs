@@ -47,6 +47,12 @@ struct Arguments {
     /// The agent of tasks that name none
     #[arg(long)]
     agent: Option<AgentName>,
+    /// How sandboxes are stood up [default: sandbox.kind of the configuration, else gvisor]
+    #[arg(long, value_enum)]
+    sandbox: Option<settings::KindName>,
+    /// The image of sandboxes in Docker, which is never pulled
+    #[arg(long)]
+    image: Option<String>,
     /// The configuration file
     #[arg(long)]
     config: Option<PathBuf>,
@@ -83,6 +89,8 @@ async fn main() -> ExitCode {
                 parallel: if arguments.once { 1 } else { arguments.parallel.into() },
                 once: arguments.once,
                 agent: arguments.agent,
+                sandbox: arguments.sandbox,
+                image: arguments.image,
             };
             launcher::run(wish, arguments.config).await
         }

@@ -7,7 +7,9 @@ use protocol::WorkerId;
 use protocol::inside::{
     AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, HOME, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
 };
-use sandbox::{HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, SandboxId, User, Work};
+use sandbox::{
+    HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, Runtime, SandboxId, User, Work,
+};
 
 use crate::folder::SandboxFolder;
 use crate::settings::Config;
@@ -18,11 +20,19 @@ const OPEN_FILES: u64 = 16_384;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the sandbox of `worker` may see and use.
-pub(crate) fn policy(config: &Config, worker: &WorkerId, folder: &SandboxFolder) -> anyhow::Result<Policy> {
+pub(crate) fn policy(
+    config: &Config,
+    runtime: &Runtime,
+    worker: &WorkerId,
+    folder: &SandboxFolder,
+) -> anyhow::Result<Policy> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Policy {
         id: SandboxId::try_from(worker.to_string())?,
-        root: Root::HostToolchain(HostToolchain::of_this_host()?),
+        root: match runtime {
+            Runtime::Gvisor(_) => Root::HostToolchain(HostToolchain::of_this_host()?),
+            Runtime::Docker(_) => Root::OfRuntime,
+        },
         read_only: read_only(config, folder)?,
         shared: vec![mount(&folder.doors(), DOORS)?, mount(folder.outbox().folder(), OUTBOX)?],
         work: Work {
@@ -44,7 +54,7 @@ pub(crate) fn policy(config: &Config, worker: &WorkerId, folder: &SandboxFolder)
         loopback_names: ["skia", "authproxy"].map(str::to_owned).into(),
         program: InsidePath::try_from(format!("{BIN}/code-workers-worker").as_str())?,
         arguments: vec!["init".to_owned()],
-        environment: environment(config),
+        environment: environment(config, runtime),
     })
 }
 
@@ -85,11 +95,14 @@ fn user(name: &str, id: u32) -> anyhow::Result<User> {
     Ok(User { name: name.to_owned(), id, home: InsidePath::try_from(HOME)? })
 }
 
-fn environment(config: &Config) -> Vec<(String, String)> {
+/// An image says itself where its programs are; the worker and what it starts have that PATH.
+fn environment(config: &Config, runtime: &Runtime) -> Vec<(String, String)> {
+    let language = ("LANG".to_owned(), "C.UTF-8".to_owned());
+    if matches!(runtime, Runtime::Docker(_)) && config.toolchains.is_empty() {
+        return vec![language];
+    }
     let bin = |folder: &PathBuf| if folder.ends_with("bin") { folder.clone() } else { folder.join("bin") };
     let bins = config.toolchains.iter().map(bin).filter(|bin| bin.is_dir());
     let path: Vec<_> = bins.map(|bin| bin.to_string_lossy().into_owned()).chain([PATH.to_owned()]).collect();
-    [("PATH", path.join(":").as_str()), ("LANG", "C.UTF-8")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+    vec![("PATH".to_owned(), path.join(":")), language]
 }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use protocol::ids::QueueName;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
-use sandbox::{MemoryLimit, Runsc};
-use serde_json::{Value, json};
+use sandbox::{MemoryLimit, Runsc, Runtime};
+use serde_json::json;
 
 use crate::launcher::probe;
 use crate::settings::{self, Wish};
 use crate::tell::{tell, tell_error};
 
-/// Starts a sandbox that does nothing, and says what it found; answers the exit code.
+/// Starts a sandbox that does nothing, and says what it found: `found`, one line, and `warnings`, a sentence each.
+/// Answers the exit code.
 pub(crate) async fn run(file: Option<PathBuf>) -> u8 {
     let queue: QueueName = match "probe".parse() {
         Ok(queue) => queue,
@@ -20,7 +21,10 @@ pub(crate) async fn run(file: Option<PathBuf>) -> u8 {
             return EXIT_BAD_CONFIGURATION;
         }
     };
-    let config = match settings::config(Wish { queue, parallel: 1, once: true, agent: None }, file) {
+    let config = match settings::config(
+        Wish { queue, parallel: 1, once: true, agent: None, sandbox: None, image: None },
+        file,
+    ) {
         Ok(config) => config,
         Err(faults) => {
             tell_error(&faults.to_string());
@@ -28,8 +32,8 @@ pub(crate) async fn run(file: Option<PathBuf>) -> u8 {
         }
     };
     match probe(&config).await {
-        Ok(runsc) => {
-            tell(&report(&runsc).to_string());
+        Ok(runtime) => {
+            tell(&json!({"found": found(&runtime), "warnings": runtime.warnings()}).to_string());
             0
         }
         Err(error) => {
@@ -39,8 +43,15 @@ pub(crate) async fn run(file: Option<PathBuf>) -> u8 {
     }
 }
 
-/// `found`, one line, and `warnings`, a sentence each.
-fn report(runsc: &Runsc) -> Value {
+/// What there is, in one line.
+fn found(runtime: &Runtime) -> String {
+    match runtime {
+        Runtime::Gvisor(runsc) => found_runsc(runsc),
+        other => other.describe(),
+    }
+}
+
+fn found_runsc(runsc: &Runsc) -> String {
     let who = if runsc.rootless() { "as a plain user" } else { "as root" };
     let memory = match runsc.memory() {
         MemoryLimit::Cgroup(_) => "memory and CPU limited by a cgroup",
@@ -48,6 +59,5 @@ fn report(runsc: &Runsc) -> Value {
     };
     let platform = serde_json::to_value(runsc.platform()).unwrap_or_default();
     let platform = platform.as_str().unwrap_or("platform not known").to_owned();
-    let found = format!("{} {} ({platform}), {who}, {memory}", runsc.program().display(), runsc.version());
-    json!({"found": found, "warnings": runsc.warnings()})
+    format!("{} {} ({platform}), {who}, {memory}", runsc.program().display(), runsc.version())
 }

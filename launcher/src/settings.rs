@@ -18,6 +18,32 @@ pub(crate) struct Wish {
     pub(crate) parallel: usize,
     pub(crate) once: bool,
     pub(crate) agent: Option<AgentName>,
+    pub(crate) sandbox: Option<KindName>,
+    pub(crate) image: Option<String>,
+}
+
+/// How sandboxes are stood up, as it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KindName {
+    /// gVisor's runsc, run directly
+    Gvisor,
+    /// Docker with runsc as its runtime
+    Docker,
+}
+
+impl std::str::FromStr for KindName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(name, false).map_err(|_| "is none of gvisor, docker".to_owned())
+    }
+}
+
+/// How sandboxes are stood up, and what that needs to know.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Gvisor { runsc: PathBuf },
+    Docker { runtime: String, image: String },
 }
 
 /// What every process of the launcher needs.
@@ -47,7 +73,7 @@ pub(crate) struct Config {
     pub(crate) agent: AgentName,
     /// How long tasks may run on when it was told to stop.
     pub(crate) drain: Duration,
-    pub(crate) runsc: PathBuf,
+    pub(crate) kind: Kind,
     /// `code-workers-worker` and `code-workers-relay`.
     pub(crate) worker: PathBuf,
     pub(crate) relay: PathBuf,
@@ -83,7 +109,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         once: wish.once,
         agent: wish.agent.unwrap_or(default_agent),
         drain: Duration::from_secs(settings.or(&Key::DRAIN, 600)),
-        runsc: settings.or(&Key::RUNSC, PathBuf::from("runsc")),
+        kind: kind(&mut settings, wish.sandbox, wish.image),
         worker: sibling(&mut settings, "code-workers-worker"),
         relay: sibling(&mut settings, "code-workers-relay"),
         agent_files: settings.optional(&Key::AGENT_FILES),
@@ -100,6 +126,23 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         }
     }
     settings.finish(config)
+}
+
+fn kind(settings: &mut Settings, wished: Option<KindName>, image: Option<String>) -> Kind {
+    let configured = settings.or(&Key::SANDBOX_KIND, KindName::Gvisor);
+    let runsc = settings.or(&Key::RUNSC, PathBuf::from("runsc"));
+    let runtime = settings.or(&Key::DOCKER_RUNTIME, "runsc".to_owned());
+    let image = image.or_else(|| settings.optional(&Key::SANDBOX_IMAGE));
+    match wished.unwrap_or(configured) {
+        KindName::Gvisor => Kind::Gvisor { runsc },
+        KindName::Docker => {
+            let image = image.unwrap_or_else(|| {
+                settings.fault("--sandbox docker needs an image: --image NAME (or sandbox.image)".to_owned());
+                String::new()
+            });
+            Kind::Docker { runtime, image }
+        }
+    }
 }
 
 fn read_home(settings: &mut Settings, folders: Folders) -> Home {

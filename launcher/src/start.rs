@@ -10,7 +10,7 @@ use protocol::WorkerId;
 use protocol::client::ClientError;
 use protocol::inside::WorkerConfig;
 use protocol::worker::NewWorker;
-use sandbox::Runsc;
+use sandbox::Runtime;
 use tokio::process::{Child, Command};
 
 use crate::folder::{Plan, SandboxFolder, Watch, of_worker};
@@ -37,7 +37,7 @@ pub(crate) enum NotKept {
 }
 
 /// Makes one sandbox.
-pub(crate) async fn start(config: &Config, runsc: &Runsc) -> Result<Kept, NotKept> {
+pub(crate) async fn start(config: &Config, runtime: &Runtime) -> Result<Kept, NotKept> {
     let name = format!("launcher {} on {}", std::process::id(), host_name());
     let new = NewWorker { queue: config.queue.clone(), name };
     let registered = async { config.home.owner()?.register_worker(&new).await }.await;
@@ -50,13 +50,13 @@ pub(crate) async fn start(config: &Config, runsc: &Runsc) -> Result<Kept, NotKep
         token: registered.token,
         default_agent: config.agent.clone(),
     };
-    keep(config, runsc, &worker).map_err(NotKept::Here)
+    keep(config, runtime, &worker).map_err(NotKept::Here)
 }
 
-fn keep(config: &Config, runsc: &Runsc, worker: &WorkerConfig) -> anyhow::Result<Kept> {
+fn keep(config: &Config, runtime: &Runtime, worker: &WorkerConfig) -> anyhow::Result<Kept> {
     let folder = of_worker(&config.home.folders, &worker.worker_id);
     let watch = folder.make(worker).with_context(|| format!("cannot make {}", folder.path().display()))?;
-    let spawned = spawn(config, runsc, worker, &folder);
+    let spawned = spawn(config, runtime, worker, &folder);
     match spawned {
         Ok(keeper) => Ok(Kept { worker: worker.worker_id.clone(), folder, keeper, watch }),
         Err(error) => {
@@ -69,7 +69,7 @@ fn keep(config: &Config, runsc: &Runsc, worker: &WorkerConfig) -> anyhow::Result
 
 fn spawn(
     config: &Config,
-    runsc: &Runsc,
+    runtime: &Runtime,
     worker: &WorkerConfig,
     folder: &SandboxFolder,
 ) -> anyhow::Result<Child> {
@@ -79,8 +79,8 @@ fn spawn(
         .mode(0o700)
         .create(&stores)
         .with_context(|| format!("cannot make {}", stores.display()))?;
-    let policy = policy(config, &worker.worker_id, folder)?;
-    folder.write_plan(&Plan { policy, runsc: runsc.clone(), relay: config.relay.clone() })?;
+    let policy = policy(config, runtime, &worker.worker_id, folder)?;
+    folder.write_plan(&Plan { policy, runtime: runtime.clone(), relay: config.relay.clone() })?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.keeper_log())?;
     let mut keeper = keeper(folder, config.file.as_deref(), &config.real_keys);
     keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);

@@ -23,13 +23,19 @@ pub struct DestroyError {
     why: io::Error,
 }
 
+impl DestroyError {
+    pub(crate) fn new(id: &SandboxId, path: &Path, why: io::Error) -> Self {
+        Self { id: id.clone(), path: path.to_owned(), why }
+    }
+}
+
 /// Ends what runs of the sandbox and removes all that it had, `folder` included. Idempotent: it can be called
 /// twice, on a sandbox that was never finished, and by a process that did not start it.
-pub async fn destroy(folder: &Path, id: &SandboxId) -> Result<(), DestroyError> {
+pub(crate) async fn destroy(folder: &Path, id: &SandboxId) -> Result<(), DestroyError> {
     end_processes(folder).await;
     let failed = |path: &Path| {
-        let (id, path) = (id.clone(), path.to_owned());
-        move |why| DestroyError { id, path, why }
+        let path = path.to_owned();
+        move |why| DestroyError::new(id, &path, why)
     };
     let files = Files(folder);
     remove_cgroups(&cgroups(folder)).await.map_err(failed(&files.cgroups()))?;

@@ -45,8 +45,11 @@ pub struct Policy {
 impl Policy {
     /// All that is mounted from the host to be read, the root's own parts first.
     pub(crate) fn read_only_mounts(&self) -> impl Iterator<Item = &Mount> {
-        let Root::HostToolchain(toolchain) = &self.root;
-        toolchain.binds.iter().chain(&self.read_only)
+        let binds = match &self.root {
+            Root::HostToolchain(toolchain) => toolchain.binds.as_slice(),
+            Root::OfRuntime => &[],
+        };
+        binds.iter().chain(&self.read_only)
     }
 }
 
@@ -56,6 +59,8 @@ impl Policy {
 pub enum Root {
     /// The host's own `/usr` and chosen parts of its `/etc`.
     HostToolchain(HostToolchain),
+    /// What the runtime brings by itself: Docker's image.
+    OfRuntime,
 }
 
 /// One thing of the host that is seen inside.

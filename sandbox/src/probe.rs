@@ -7,10 +7,11 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::cgroup::Cgroups;
+use crate::destroy::destroy;
 use crate::policy::{BadPath, HostPath, InsidePath, Limits, Policy, Root, SandboxId, Work};
 use crate::runsc::{Doors, MemoryLimit, Platform, Runsc, Version, WorkStore};
 use crate::start::{Exit, StartError, start};
-use crate::{HostToolchain, ToolchainError, destroy};
+use crate::{HostToolchain, ToolchainError};
 
 /// What to do when there is no runsc, or none that works.
 const REMEDY: &str = "on Debian 12 `apt-get install runsc/bookworm-backports`, on Debian 13 and Ubuntu 24.04 \

@@ -21,9 +21,10 @@ pub(crate) fn build(root: &Path, policy: &Policy) -> io::Result<()> {
     for mount in policy.read_only_mounts().chain(&policy.shared) {
         make_mount_point(root, mount)?;
     }
-    let Root::HostToolchain(toolchain) = &policy.root;
-    for (link, target) in &toolchain.links {
-        symlink(target, link.below(root))?;
+    if let Root::HostToolchain(toolchain) = &policy.root {
+        for (link, target) in &toolchain.links {
+            symlink(target, link.below(root))?;
+        }
     }
     for (name, text) in made_up_etc(policy) {
         write_file(&root.join("etc").join(name), &text)?;

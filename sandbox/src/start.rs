@@ -47,7 +47,7 @@ impl Files<'_> {
     fn log(&self) -> PathBuf {
         self.0.join("runsc.log")
     }
-    fn console(&self) -> PathBuf {
+    pub(crate) fn console(&self) -> PathBuf {
         self.0.join("console.log")
     }
     fn pid(&self) -> PathBuf {
@@ -57,7 +57,7 @@ impl Files<'_> {
 
 /// A sandbox that was started by this process. Dropping it leaves it running; [`crate::destroy()`] ends it.
 #[derive(Debug)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     id: SandboxId,
     folder: PathBuf,
     runsc: Runsc,
@@ -104,11 +104,14 @@ pub enum StartError {
     /// runsc ran and gave up.
     #[error("runsc could not start the sandbox: {0}")]
     Runsc(String),
+    /// Docker gave up.
+    #[error("Docker could not start the sandbox: {0}")]
+    Docker(String),
 }
 
 /// Starts a sandbox in `folder`, which must not be there yet and afterwards belongs to the sandbox. Answers when
 /// runsc has made it; what it prints goes to `console.log` in there, at most 1 MiB of it.
-pub async fn start(policy: &Policy, runsc: &Runsc, folder: &Path) -> Result<Sandbox, StartError> {
+pub(crate) async fn start(policy: &Policy, runsc: &Runsc, folder: &Path) -> Result<Sandbox, StartError> {
     prepare(policy, runsc, folder).map_err(|why| StartError::Prepare { folder: folder.to_owned(), why })?;
     let cgroups = match &runsc.memory {
         MemoryLimit::Cgroup(cgroups) => {
@@ -242,7 +245,7 @@ fn command_line(
 
 impl Sandbox {
     /// Waits until PID 1 has ended. May be called again: it answers the same.
-    pub async fn wait(&mut self) -> io::Result<Exit> {
+    pub(crate) async fn wait(&mut self) -> io::Result<Exit> {
         let status = self.child.wait().await?;
         if !self.console.is_finished() {
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.console).await;
@@ -263,13 +266,8 @@ impl Sandbox {
         }
     }
 
-    /// The last line that was printed.
-    pub fn last_line(&self) -> Option<String> {
-        last_line(&self.folder)
-    }
-
     /// Sends a signal to PID 1.
-    pub async fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) async fn signal(&self, signal: Signal) -> io::Result<()> {
         let signal = match signal {
             Signal::Terminate => "TERM",
             Signal::Kill => "KILL",
@@ -316,7 +314,8 @@ fn reason(folder: &Path, status: ExitStatus) -> String {
         .unwrap_or_else(|| format!("it ended with {status} and gave no reason"))
 }
 
-fn last_line(folder: &Path) -> Option<String> {
+/// The last line that a sandbox printed.
+pub(crate) fn last_line(folder: &Path) -> Option<String> {
     let console = fs::read(Files(folder).console()).ok()?;
     let text = String::from_utf8_lossy(&console);
     text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)

@@ -39,6 +39,11 @@ pub enum Mode {
         #[arg(long, value_name = "N", default_value_t = 9)]
         signal: i32,
     },
+    /// Connects to a unix socket: exits 0 when it could. So a launcher finds out whether doors can be reached
+    Knock {
+        /// The socket
+        socket: PathBuf,
+    },
     /// Writes the regular files below a folder to standard output, each after a line of JSON with name and size
     ListFiles {
         /// The folder

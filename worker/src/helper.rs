@@ -1,15 +1,17 @@
-//! The modes that act as another user. Each is its own process, so that no privilege is dropped in a program
+//! The modes that act as another user, or for a moment. Each is its own process, so that no privilege is dropped in a program
 //! that goes on.
 
 mod as_user;
 mod become_user;
 mod kill_user;
+mod knock;
 mod list_files;
 
 use std::{fmt, io::Write as _, process::ExitCode};
 
 pub use as_user::as_user;
 pub use kill_user::kill_user;
+pub use knock::knock;
 pub use list_files::{FileHeader, list_files};
 
 /// What `as-user` exits with when there is no such program: the shells' convention.

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Mode::Work => work::main().into(),
         Mode::AsUser { user, command } => helper::as_user(user, &command),
         Mode::KillUser { user, signal } => helper::kill_user(user, signal),
+        Mode::Knock { socket } => helper::knock(&socket),
         Mode::ListFiles { folder } => helper::list_files(&folder),
     }
 }

@@ -60,6 +60,12 @@ impl Key {
         KEEP_ARTIFACTS = None, Some("retention.artifacts_days");
         /// Seconds that tasks may still run after a launcher was told to stop.
         DRAIN = Some("CODE_WORKERS_DRAIN_S"), Some("launcher.drain_s");
+        /// How sandboxes are stood up: `gvisor`, `docker`.
+        SANDBOX_KIND = Some("CODE_WORKERS_SANDBOX"), Some("sandbox.kind");
+        /// The image of sandboxes in Docker; never pulled.
+        SANDBOX_IMAGE = Some("CODE_WORKERS_IMAGE"), Some("sandbox.image");
+        /// What Docker's daemon calls its runsc.
+        DOCKER_RUNTIME = None, Some("docker.runtime");
         /// The runsc binary, where it is not the one on PATH.
         RUNSC = Some("CODE_WORKERS_RUNSC"), Some("sandbox.runsc");
         /// MiB of memory of one sandbox.

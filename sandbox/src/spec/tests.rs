@@ -14,7 +14,7 @@ fn mount(host: &str, at: &str) -> Mount {
     Mount { host: HostPath::try_from(Path::new(host).to_owned()).unwrap(), inside: inside(at) }
 }
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let toolchain = HostToolchain {
         links: vec![(inside("/bin"), "usr/bin".into())],
         binds: vec![mount("/usr", "/usr"), mount("/etc/alternatives", "/etc/alternatives")],

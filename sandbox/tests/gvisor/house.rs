@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::fs::inotify;
 use sandbox::{
-    Exit, HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, Runsc, Sandbox, SandboxId, User,
-    Work, destroy, start,
+    Exit, HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, Runsc, Runtime, Sandbox,
+    SandboxId, User, Work, destroy, start,
 };
 
 pub(crate) struct House {
@@ -62,6 +62,10 @@ impl House {
         }
     }
 
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime::Gvisor(self.runsc.clone())
+    }
+
     pub(crate) fn host(&self, name: &str) -> HostPath {
         HostPath::try_from(self.path(name)).unwrap()
     }
@@ -93,14 +97,14 @@ impl House {
     }
 
     /// The same runsc behind a wrapper.
-    pub(crate) fn wrapped_runsc(&self, first: &str) -> Runsc {
+    pub(crate) fn wrapped_runsc(&self, first: &str) -> Runtime {
         let mut runsc = serde_json::to_value(&self.runsc).unwrap();
         runsc["program"] = self.wrapper(first).to_str().unwrap().into();
-        serde_json::from_value(runsc).unwrap()
+        Runtime::Gvisor(serde_json::from_value(runsc).unwrap())
     }
 
     pub(crate) async fn start(&self, policy: &Policy) -> Sandbox {
-        start(policy, &self.runsc, &self.path("sandbox")).await.unwrap()
+        start(policy, &self.runtime(), &self.path("sandbox")).await.unwrap()
     }
 
     /// A whole life: start, wait, read what was printed, destroy.
@@ -112,7 +116,7 @@ impl House {
         let mut sandbox = self.start(policy).await;
         let exit = sandbox.wait().await.unwrap();
         let console = fs::read_to_string(self.path("sandbox/console.log")).unwrap();
-        destroy(&self.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&self.path("sandbox"), &policy.id, &self.runtime()).await.unwrap();
         Ran { exit, console }
     }
 }

@@ -51,7 +51,7 @@ everywhere! {
             sandbox.signal(signal).await.unwrap();
             assert_eq!(sandbox.wait().await.unwrap(), exit);
             assert_eq!(sandbox.wait().await.unwrap(), exit, "asked again");
-            destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+            destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
             fs::remove_file(house.path("outbox/ready")).unwrap();
         }
     }
@@ -62,18 +62,18 @@ everywhere! {
         let mut sandbox = house.start(&policy).await;
         ready.await;
         assert!(fs::read_dir(house.path("store")).unwrap().count() == 1);
-        destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
         assert_eq!(sandbox.wait().await.unwrap(), Exit::Signal(9));
         assert_nothing_is_left(&house, &policy);
-        destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
     }
 
     async fn a_half_made_sandbox_is_destroyed(house: House) {
         let mut policy = house.policy("exit 0");
         policy.read_only.push(sandbox::Mount { host: house.host("not-there"), inside: inside("/run/x") });
-        let error = start(&policy, &house.runsc, &house.path("sandbox")).await.unwrap_err();
+        let error = start(&policy, &house.runtime(), &house.path("sandbox")).await.unwrap_err();
         assert!(matches!(error, StartError::Prepare { .. }) && error.to_string().contains("not-there"), "{error}");
-        destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
         assert_nothing_is_left(&house, &policy);
     }
 
@@ -98,11 +98,11 @@ everywhere! {
         let mut sandbox = start(&policy, &crashing, &house.path("sandbox")).await.unwrap();
         assert_eq!(sandbox.wait().await.unwrap(), Exit::Code(0));
         assert!(house.path("sandbox/crashed").exists());
-        destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
         let always = house.wrapped_runsc("kill -SEGV $$");
         let error = start(&policy, &always, &house.path("sandbox")).await.unwrap_err();
         assert!(matches!(error, StartError::Runsc(_)), "{error}");
-        destroy(&house.path("sandbox"), &policy.id).await.unwrap();
+        destroy(&house.path("sandbox"), &policy.id, &house.runtime()).await.unwrap();
         assert_nothing_is_left(&house, &policy);
     }
 }
