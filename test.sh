@@ -32,6 +32,8 @@ need python3 'probes inside sandboxes' python3
 need shellcheck 'to check the scripts' shellcheck
 need_cargo_tool cargo-deny
 need_runsc
+need_docker
+trap docker_end EXIT
 need_node
 for agent in opencode claude codex; do need_agent "$agent" "$agents"; done
 [ "${CI:-}" != true ] || require_all

@@ -69,6 +69,48 @@ add_suite() {
     apt_updated=0
 }
 
+# Docker with gVisor among its runtimes. On a user's machine it is only looked for: its daemon is theirs. In CI it is
+# installed, told of runsc, and started where none runs; docker_end ends what was started here.
+docker_daemon=''
+docker_found() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q '"runsc"'; }
+need_docker() {
+    docker_found && return
+    local remedy='see "Docker'"'"'s daemon" in docs/configuration.md'
+    if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || ! can_install || ! runsc_found; then
+        missing+=("Docker with the runtime runsc (sandboxes in Docker): $remedy")
+        return
+    fi
+    need dockerd 'sandboxes in Docker' docker.io
+    docker_tell_runsc
+    if docker info >/dev/null 2>&1; then
+        kill -HUP "$(cat /var/run/docker.pid)" # reads its runtimes again
+    else
+        say 'starting dockerd'
+        dockerd >/tmp/code-workers-dockerd.log 2>&1 &
+        docker_daemon=$!
+    fi
+    for _ in $(seq 60); do
+        docker_found && return
+        sleep 1
+    done
+    missing+=("Docker with the runtime runsc (sandboxes in Docker): dockerd has not come up within 60 s, see /tmp/code-workers-dockerd.log")
+}
+docker_end() { [ -z "$docker_daemon" ] || { kill "$docker_daemon"; wait "$docker_daemon" || true; }; }
+
+# Adds runsc to the daemon's runtimes and leaves the rest of its configuration as it is. Containers get no network and
+# runsc leaves cgroups alone: what a CI machine that is a container itself can do.
+docker_tell_runsc() {
+    mkdir -p /etc/docker
+    python3 - /etc/docker/daemon.json "$(command -v "${CODE_WORKERS_RUNSC:-runsc}")" <<'PYTHON'
+import json, os, sys
+path, runsc = sys.argv[1:]
+settings = json.load(open(path)) if os.path.exists(path) else {}
+arguments = ["--network=none", "--host-uds=open", "--ignore-cgroups"]
+settings.setdefault("runtimes", {}).setdefault("runsc", {"path": runsc, "runtimeArgs": arguments})
+json.dump(settings, open(path, "w"))
+PYTHON
+}
+
 need_node() { need node 'to install agent CLIs' nodejs; need npm 'to install agent CLIs' npm; }
 
 # need_agent NAME FOLDER: an agent CLI at the version that agents/NAME.toml pins, into FOLDER/NAME.

@@ -273,7 +273,7 @@ impl Settings {
     }
 }
 
-/// Whether a setting would run another program, or send a key or a prompt to another machine.
+/// Whether a setting would run another program, put another wall up or none, or send a key or a prompt to another machine.
 fn leads_away(name: &str, value: &str) -> bool {
     let is = |keys: &[Key]| keys.iter().any(|key| key.env == Some(name));
     if is(&[Key::COORDINATOR_URL, Key::ANTHROPIC_URL, Key::OPENAI_URL]) {
@@ -284,7 +284,7 @@ fn leads_away(name: &str, value: &str) -> bool {
         });
         return !here;
     }
-    is(&[Key::RUNSC, Key::AGENT_FILES])
+    is(&[Key::RUNSC, Key::AGENT_FILES, Key::SANDBOX_KIND, Key::SANDBOX_IMAGE])
 }
 
 fn lookup<'a>(table: &'a toml::Table, name: &str) -> Option<&'a toml::Value> {

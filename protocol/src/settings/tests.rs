@@ -59,6 +59,8 @@ fn a_working_folder_may_not_choose_what_is_run_or_where_keys_go() {
     for away in [
         "CODE_WORKERS_RUNSC=./x",
         "CODE_WORKERS_AGENT_FILES=/tmp",
+        "CODE_WORKERS_SANDBOX=docker",
+        "CODE_WORKERS_IMAGE=another",
         "COORDINATOR_URL=http://192.0.2.1:80",
         "ANTHROPIC_UPSTREAM_URL=https://example.org",
         "OPENAI_UPSTREAM_URL=http://127.0.0.1.example.org",
