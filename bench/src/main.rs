@@ -14,6 +14,7 @@ mod history;
 mod http;
 mod load;
 mod queue;
+mod relay;
 mod stream;
 mod systems;
 mod table;
@@ -61,6 +62,8 @@ enum Name {
     Waiters,
     /// A million finished tasks: start-up and every operation, beside an empty database.
     History,
+    /// The relay beside socat, systemd-socket-proxyd and none: connections, round trips, bulk.
+    Relay,
 }
 
 fn main() {
@@ -84,6 +87,7 @@ fn main() {
             ("waiters", runtime.block_on(waiters::run(&clients(&[1_000, 10_000]), span(10), rounds(1))))
         }
         Name::History => ("history", runtime.block_on(history::run(span(3), rounds(3)))),
+        Name::Relay => ("relay", runtime.block_on(relay::run(&clients(&[1, 64]), span(2), rounds(3)))),
     };
     table::print(name, &rows, asked.json);
 }

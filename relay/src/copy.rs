@@ -2,104 +2,204 @@
 //!
 //! `tokio::io::copy_bidirectional` is not enough: it gives up both directions when a write fails, so a server
 //! that answers early and stops reading (an HTTP 413, say) would have its answer thrown away with the
-//! request.
+//! request (decision 0030).
 
+use std::cell::RefCell;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// The buffer of one direction, in bytes. A waiting connection holds two.
-pub const BUFFER_BYTES: usize = 16 << 10;
+use crate::counters::Counters;
+use crate::limits::Activity;
+use crate::pipes::{Pipe, Pipes};
+use crate::socket::{Socket, Tried};
 
-/// What a connection carried, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copied {
-    /// From the client to the dialled peer.
-    pub sent: u64,
-    /// From the dialled peer to the client.
-    pub received: u64,
+/// What is read at once, in bytes. One buffer serves all connections of a thread, since none keeps it while it waits.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Who sends so much at once is likely to go on: its next bytes go through a pipe.
+const BULK_BYTES: usize = 32 << 10;
+
+/// After so many reads in a row, others have their turn.
+const TURN: u8 = 16;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
 }
 
-/// Copies until both directions have ended.
+/// One direction.
+struct Lane<'a> {
+    from: &'a Socket,
+    to: &'a Socket,
+    pipes: &'a Pipes,
+    counters: &'a Counters,
+    carried: &'a AtomicU64,
+    activity: &'a Activity,
+}
+
+/// What a read brought.
+enum Step {
+    /// Nothing more comes.
+    End,
+    /// So many bytes, all of which have left.
+    Passed(usize),
+    /// So many bytes, of which these did not leave at once.
+    Held(usize, Held),
+    /// The other side takes nothing more.
+    Unwanted(io::Error),
+}
+
+/// Bytes that are under way.
+enum Held {
+    Copied(Vec<u8>),
+    Piped(Pipe),
+}
+
+/// Copies until both directions have ended, and counts what it carries.
 ///
 /// The end of one side is passed on as a half-close and the other direction goes on. A side that takes no more
 /// bytes ends the direction towards it only. A side that cannot be read is gone, and ends both.
 ///
 /// # Errors
 /// The read error of the side that is gone.
-pub async fn copy<C, P>(client: C, peer: P) -> io::Result<Copied>
-where
-    C: AsyncRead + AsyncWrite,
-    P: AsyncRead + AsyncWrite,
-{
-    let (client_reads, client_writes) = tokio::io::split(client);
-    let (peer_reads, peer_writes) = tokio::io::split(peer);
-    let (sent, received) =
-        tokio::try_join!(one_way(client_reads, peer_writes), one_way(peer_reads, client_writes))?;
-    Ok(Copied { sent, received })
+pub(crate) async fn copy(
+    client: &Socket,
+    peer: &Socket,
+    pipes: &Pipes,
+    counters: &Counters,
+    activity: &Activity,
+) -> io::Result<()> {
+    let there = Lane { from: client, to: peer, pipes, counters, carried: &counters.sent, activity };
+    let back = Lane { from: peer, to: client, pipes, counters, carried: &counters.received, activity };
+    tokio::try_join!(there.run(), back.run()).map(drop)
 }
 
-async fn one_way<R, W>(mut from: R, mut to: W) -> io::Result<u64>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut copied = 0;
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            if let Err(error) = to.shutdown().await {
-                tracing::debug!("the end could not be passed on: {error}");
+impl Lane<'_> {
+    async fn run(self) -> io::Result<()> {
+        let mut bulk = false;
+        let mut turn = 0;
+        loop {
+            let (bytes, left) = match self.from.when_readable(|from| self.step(from, bulk)).await? {
+                Step::End => {
+                    if let Err(error) = self.to.end() {
+                        tracing::debug!("the end could not be passed on: {error}");
+                    }
+                    return Ok(());
+                }
+                Step::Passed(bytes) => (bytes, Ok(())),
+                Step::Held(bytes, held) => (bytes, self.flush(held).await),
+                Step::Unwanted(error) => (0, Err(error)),
+            };
+            if let Err(error) = left {
+                tracing::debug!("one direction ends: {error}");
+                self.counters.error("write", &error);
+                return Ok(());
             }
-            return Ok(copied);
+            bulk = bytes >= BULK_BYTES;
+            turn += 1;
+            if turn == TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
         }
-        if let Err(error) = to.write_all(&buffer[..read]).await {
-            tracing::debug!("one direction ends after {copied} bytes: {error}");
-            return Ok(copied);
+    }
+
+    /// Reads once, and writes what was read as far as it is taken at once.
+    fn step(&self, from: BorrowedFd<'_>, bulk: bool) -> Result<Tried<Step>, Errno> {
+        if bulk && let Some(mut pipe) = self.pipes.lend() {
+            match pipe.fill(from) {
+                Ok(0) => {
+                    self.pipes.give_back(pipe);
+                    return Ok(Tried { value: Step::End, drained: false });
+                }
+                Ok(bytes) => return Ok(Tried { value: self.piped(pipe, bytes), drained: false }),
+                Err(error) if not_served(error) => self.pipes.refuse(error),
+                Err(error) => {
+                    self.pipes.give_back(pipe);
+                    return Err(error);
+                }
+            }
         }
-        copied += read as u64;
+        BUFFER.with_borrow_mut(|buffer| {
+            let (read, _) = recv(from, &mut buffer[..], RecvFlags::empty())?;
+            let value = match read {
+                0 => Step::End,
+                read => self.pass(&buffer[..read]),
+            };
+            // A short read leaves nothing behind, or the system tells of it anew (epoll(7), question 9).
+            Ok(Tried { value, drained: read > 0 && read < BUFFER_BYTES })
+        })
+    }
+
+    fn pass(&self, bytes: &[u8]) -> Step {
+        match send(self.to, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => {
+                self.moved(sent);
+                if sent == bytes.len() {
+                    Step::Passed(sent)
+                } else {
+                    Step::Held(bytes.len(), Held::Copied(bytes[sent..].to_vec()))
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Step::Held(bytes.len(), Held::Copied(bytes.to_vec())),
+            Err(error) => Step::Unwanted(error.into()),
+        }
+    }
+
+    fn piped(&self, mut pipe: Pipe, bytes: usize) -> Step {
+        match self.drain(&mut pipe, self.to.as_fd()) {
+            Ok(()) => {
+                self.pipes.give_back(pipe);
+                Step::Passed(bytes)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Step::Held(bytes, Held::Piped(pipe)),
+            Err(error) if not_served(error) => {
+                self.pipes.refuse(error);
+                match pipe.empty() {
+                    Ok(rest) => Step::Held(bytes, Held::Copied(rest)),
+                    Err(error) => Step::Unwanted(error.into()),
+                }
+            }
+            Err(error) => Step::Unwanted(error.into()),
+        }
+    }
+
+    fn drain(&self, pipe: &mut Pipe, to: BorrowedFd<'_>) -> Result<(), Errno> {
+        while !pipe.is_empty() {
+            self.moved(pipe.drain(to)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until what is under way has left.
+    async fn flush(&self, held: Held) -> io::Result<()> {
+        match held {
+            Held::Copied(bytes) => {
+                let mut left = &bytes[..];
+                while !left.is_empty() {
+                    let sent = self.to.when_writable(|to| send(to, left, SendFlags::NOSIGNAL)).await?;
+                    self.moved(sent);
+                    left = &left[sent..];
+                }
+            }
+            Held::Piped(mut pipe) => {
+                self.to.when_writable(|to| self.drain(&mut pipe, to)).await?;
+                self.pipes.give_back(pipe);
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&self, bytes: usize) {
+        self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.activity.now();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::net::UnixStream;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_answer_outlives_a_request_that_nobody_reads() {
-        let (mut client, client_side) = UnixStream::pair().unwrap();
-        let (mut peer, peer_side) = UnixStream::pair().unwrap();
-        peer.write_all(b"413").await.unwrap();
-        drop(peer);
-        client.write_all(b"a request that is too long").await.unwrap();
-
-        copy(client_side, peer_side).await.unwrap();
-        let mut answer = [0; 3];
-        client.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"413");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_is_gone_ends_both_directions() {
-        let (client, client_side) = UnixStream::pair().unwrap();
-        let (mut peer, peer_side) = UnixStream::pair().unwrap();
-        let mut unread = peer_side;
-        // Closing a unix socket that holds unread bytes resets the other end.
-        unread.write_all(b"-").await.unwrap();
-        peer.write_all(b"+").await.unwrap();
-        let copying = tokio::spawn(copy(client_side, unread));
-        client.readable().await.unwrap();
-        drop(client);
-        let copied =
-            tokio::time::timeout(Duration::from_secs(20), copying).await.expect("the copying goes on");
-        assert!(copied.unwrap().is_err());
-        let mut rest = Vec::new();
-        peer.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, b"-");
-    }
+/// Whether the system says that it has no splice(2), or none for such sockets.
+fn not_served(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM)
 }

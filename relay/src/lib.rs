@@ -4,11 +4,18 @@
 //! the dialled address may restart at any time.
 
 pub mod address;
-pub mod connection;
-pub mod copy;
+mod copy;
+pub mod counters;
+pub mod dial;
+pub mod limits;
+pub mod listen;
+pub mod pipes;
 pub mod server;
 mod short_path;
+pub mod socket;
 
 pub use address::{Address, DialAddress, ListenAddress};
-pub use connection::Listener;
-pub use server::{Limits, run};
+pub use counters::Counters;
+pub use limits::Limits;
+pub use listen::Listener;
+pub use server::run;

@@ -1,7 +1,6 @@
 //! Unix sockets whose path is longer than the system takes.
 
 use std::{
-    io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -9,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 /// The most bytes of a unix socket's path (`sun_path` holds 108 with its NUL, unix(7)).
 const MAX_UNIX_PATH_BYTES: usize = 107;
@@ -27,9 +29,9 @@ impl ShortPath {
     ///
     /// # Errors
     /// When the path is long and its folder cannot be opened.
-    pub(crate) fn to(path: &Path) -> io::Result<Self> {
+    pub(crate) fn to(path: &Path) -> Result<Self, Errno> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(Errno::INVAL);
         };
         if path.as_os_str().as_bytes().len() <= MAX_UNIX_PATH_BYTES {
             return Ok(Self { path: path.to_owned(), _folder: None });

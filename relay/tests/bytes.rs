@@ -5,7 +5,7 @@
 mod support;
 
 use relay::Limits;
-use support::{Connection, Relay, dial, listener, soon};
+use support::{Behind, Connection, Relay, dial, front, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const BYTES: usize = 8 << 20;
@@ -37,10 +37,10 @@ async fn exchange(connection: Connection, sends: Vec<u8>) -> Vec<u8> {
 async fn megabytes_go_both_ways_at_once_over_every_pair() {
     for (listens, dials) in [("tcp", "tcp"), ("tcp", "unix"), ("unix", "tcp"), ("unix", "unix")] {
         let folder = tempfile::tempdir().unwrap();
-        let behind = listener(dials, folder.path(), "peer").await;
-        let front = listener(listens, folder.path(), "front").await;
-        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
-        let peer = tokio::spawn(async move { exchange(behind.accept().await.unwrap(), stream_of(2)).await });
+        let behind = Behind::start(dials, folder.path()).await;
+        let front = front(listens, folder.path());
+        let relay = Relay::start(front, behind.address(), Limits::default());
+        let peer = tokio::spawn(async move { exchange(behind.accept().await, stream_of(2)).await });
         let received = soon(exchange(dial(&relay.address).await, stream_of(1))).await;
         assert!(received == stream_of(2), "{listens} to {dials}: the answer differs");
         assert!(soon(peer).await.unwrap() == stream_of(1), "{listens} to {dials}: the request differs");
@@ -51,11 +51,11 @@ async fn megabytes_go_both_ways_at_once_over_every_pair() {
 async fn the_end_of_a_request_does_not_end_its_answer() {
     for family in ["tcp", "unix"] {
         let folder = tempfile::tempdir().unwrap();
-        let behind = listener(family, folder.path(), "peer").await;
-        let front = listener(family, folder.path(), "front").await;
-        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+        let behind = Behind::start(family, folder.path()).await;
+        let front = front(family, folder.path());
+        let relay = Relay::start(front, behind.address(), Limits::default());
         let mut client = dial(&relay.address).await;
-        let mut peer = soon(behind.accept()).await.unwrap();
+        let mut peer = soon(behind.accept()).await;
 
         client.write_all(b"request").await.unwrap();
         client.shutdown().await.unwrap();
@@ -74,11 +74,11 @@ async fn the_end_of_a_request_does_not_end_its_answer() {
 async fn the_end_of_an_answer_does_not_end_its_request() {
     for family in ["tcp", "unix"] {
         let folder = tempfile::tempdir().unwrap();
-        let behind = listener(family, folder.path(), "peer").await;
-        let front = listener(family, folder.path(), "front").await;
-        let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+        let behind = Behind::start(family, folder.path()).await;
+        let front = front(family, folder.path());
+        let relay = Relay::start(front, behind.address(), Limits::default());
         let mut client = dial(&relay.address).await;
-        let mut peer = soon(behind.accept()).await.unwrap();
+        let mut peer = soon(behind.accept()).await;
 
         peer.shutdown().await.unwrap();
         assert_eq!(soon(client.read(&mut [0; 8])).await.unwrap(), 0);

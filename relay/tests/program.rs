@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use relay::Address;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{dial, echo, listener, round_trip, soon};
+use support::{Behind, dial, echo, front, round_trip, soon};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -29,11 +29,11 @@ async fn address_of(child: &mut Child) -> Address {
 #[tokio::test]
 async fn it_tells_its_port_relays_and_ends_on_sigterm() {
     let folder = tempfile::tempdir().unwrap();
-    let behind = listener("unix", folder.path(), "peer").await;
-    let target = behind.address().unwrap().to_string();
+    let behind = Behind::start("unix", folder.path()).await;
+    let target = behind.address().to_string();
     let mut child = relay(&["--listen", "tcp://127.0.0.1:0", "--dial", &target]).spawn().unwrap();
     let mut client = dial(&address_of(&mut child).await).await;
-    tokio::spawn(echo(soon(behind.accept()).await.unwrap()));
+    tokio::spawn(echo(soon(behind.accept()).await));
     round_trip(&mut client).await;
     drop(client);
 
@@ -84,8 +84,8 @@ async fn it_does_not_dial_itself() {
 #[tokio::test]
 async fn a_socket_that_is_in_use_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let live = listener("unix", folder.path(), "front").await;
-    let listen = live.address().unwrap().to_string();
+    let live = front("unix", folder.path());
+    let listen = live.address().to_string();
     let output = soon(relay(&["--listen", &listen, "--dial", "tcp://127.0.0.1:1"]).output()).await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{told}");

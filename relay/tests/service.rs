@@ -11,20 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use relay::connection::{Connection, ListenError};
-use relay::{Address, DialAddress, Limits, Listener};
+use relay::listen::ListenError;
+use relay::{Address, Limits, Listener};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
-use support::{Relay, dial, echo, listener, round_trip, soon, unix};
+use support::{Behind, Relay, dial, echo, front, round_trip, soon, unix};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 /// Echoes on every connection, and counts them.
-fn serve(behind: Listener) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
+fn serve(behind: Behind) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let task = tokio::spawn(async move {
         loop {
-            let connection = behind.accept().await.unwrap();
+            let connection = behind.accept().await;
             count.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(echo(connection));
         }
@@ -35,10 +35,10 @@ fn serve(behind: Listener) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
 #[tokio::test]
 async fn whoever_is_over_the_cap_waits_and_is_not_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let behind = listener("unix", folder.path(), "peer").await;
-    let front = listener("tcp", folder.path(), "front").await;
+    let behind = Behind::start("unix", folder.path()).await;
+    let front = front("tcp", folder.path());
     let limits = Limits { max_connections: NonZeroUsize::new(2).unwrap(), ..Limits::default() };
-    let relay = Relay::start(front, behind.address().unwrap(), limits);
+    let relay = Relay::start(front, behind.address(), limits);
     let (accepted, _task) = serve(behind);
 
     let (mut first, mut second) = (dial(&relay.address).await, dial(&relay.address).await);
@@ -69,7 +69,7 @@ async fn a_full_queue_behind_the_relay_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("peer.sock");
     let behind = short_queue(&path);
-    let front = listener("tcp", folder.path(), "front").await;
+    let front = front("tcp", folder.path());
     let relay = Relay::start(front, Address::Unix(path), Limits::default());
     let mut clients = Vec::new();
     for _ in 0..8 {
@@ -92,9 +92,9 @@ async fn a_full_queue_behind_the_relay_is_waited_for() {
 #[tokio::test]
 async fn the_dialled_program_may_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let behind = listener("unix", folder.path(), "peer").await;
-    let address = behind.address().unwrap();
-    let front = listener("tcp", folder.path(), "front").await;
+    let behind = Behind::start("unix", folder.path()).await;
+    let address = behind.address();
+    let front = front("tcp", folder.path());
     let relay = Relay::start(front, address, Limits::default());
     let (_, serving) = serve(behind);
     round_trip(&mut dial(&relay.address).await).await;
@@ -105,16 +105,16 @@ async fn the_dialled_program_may_restart() {
     let read = soon(refused.read(&mut [0; 8])).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 
-    let _serving = serve(listener("unix", folder.path(), "peer").await);
+    let _serving = serve(Behind::start("unix", folder.path()).await);
     round_trip(&mut dial(&relay.address).await).await;
 }
 
 #[tokio::test]
 async fn shutdown_accepts_no_more_and_lets_running_ones_finish() {
     let folder = tempfile::tempdir().unwrap();
-    let behind = listener("tcp", folder.path(), "peer").await;
-    let front = listener("unix", folder.path(), "front").await;
-    let relay = Relay::start(front, behind.address().unwrap(), Limits::default());
+    let behind = Behind::start("tcp", folder.path()).await;
+    let front = front("unix", folder.path());
+    let relay = Relay::start(front, behind.address(), Limits::default());
     let _serving = serve(behind);
     let mut client = dial(&relay.address).await;
     round_trip(&mut client).await;
@@ -137,10 +137,10 @@ async fn shutdown_accepts_no_more_and_lets_running_ones_finish() {
 #[tokio::test]
 async fn what_does_not_end_after_shutdown_is_cut() {
     let folder = tempfile::tempdir().unwrap();
-    let behind = listener("tcp", folder.path(), "peer").await;
-    let front = listener("tcp", folder.path(), "front").await;
+    let behind = Behind::start("tcp", folder.path()).await;
+    let front = front("tcp", folder.path());
     let limits = Limits { drain: Duration::from_millis(20), ..Limits::default() };
-    let relay = Relay::start(front, behind.address().unwrap(), limits);
+    let relay = Relay::start(front, behind.address(), limits);
     let _serving = serve(behind);
     let mut client = dial(&relay.address).await;
     round_trip(&mut client).await;
@@ -156,9 +156,9 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let address = unix(folder.path(), "front");
     drop(std::os::unix::net::UnixListener::bind(folder.path().join("front.sock")).unwrap());
-    let live = Listener::bind(&address, 0o600).await.unwrap();
+    let live = Listener::bind(&address, 0o600).unwrap();
 
-    let refused = Listener::bind(&address, 0o600).await.unwrap_err();
+    let refused = Listener::bind(&address, 0o600).unwrap_err();
     assert!(matches!(refused, ListenError::InUse(_)), "{refused}");
     let (accepted, connected) = tokio::join!(live.accept(), async { dial(address.get()).await });
     accepted.unwrap();
@@ -170,11 +170,11 @@ async fn what_is_no_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("front.sock");
     std::fs::write(&path, "precious").unwrap();
-    let refused = Listener::bind(&unix(folder.path(), "front"), 0o600).await.unwrap_err();
+    let refused = Listener::bind(&unix(folder.path(), "front"), 0o600).unwrap_err();
     assert!(matches!(refused, ListenError::NotASocket(_)), "{refused}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 
-    let refused = Listener::bind(&unix(&folder.path().join("missing"), "front"), 0o600).await.unwrap_err();
+    let refused = Listener::bind(&unix(&folder.path().join("missing"), "front"), 0o600).unwrap_err();
     assert!(matches!(refused, ListenError::NoFolder { .. }), "{refused}");
 }
 
@@ -185,12 +185,12 @@ async fn a_socket_file_has_its_mode_and_goes_with_its_listener() {
     let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     let address = unix(folder.path(), "front");
 
-    let listener = Listener::bind(&address, 0o666).await.unwrap();
+    let listener = Listener::bind(&address, 0o666).unwrap();
     assert_eq!(mode(), 0o666);
     drop(listener);
     assert!(!path.exists());
 
-    let listener = Listener::bind(&address, 0o600).await.unwrap();
+    let listener = Listener::bind(&address, 0o600).unwrap();
     assert_eq!(mode(), 0o600);
     std::fs::remove_file(&path).unwrap();
     let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -204,13 +204,13 @@ async fn a_path_longer_than_the_system_takes_is_listened_to_and_dialled() {
     let folder = scratch.path().join("a".repeat(120)).join("b".repeat(120));
     std::fs::create_dir_all(&folder).unwrap();
     let address = format!("unix://{}", folder.join("door.sock").display());
-    let listener = Listener::bind(&address.parse().unwrap(), 0o600).await.unwrap();
-    let dial: DialAddress = address.parse().unwrap();
-    let (mut dialled, mut accepted) = tokio::try_join!(Connection::dial(&dial), listener.accept()).unwrap();
-    dialled.write_all(b"through").await.unwrap();
-    let mut bytes = [0; 7];
-    accepted.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"through");
-    drop(listener);
+    let door = Listener::bind(&address.parse().unwrap(), 0o600).unwrap();
+    let behind = Behind::start("tcp", scratch.path()).await;
+    let second = Relay::start(door, behind.address(), Limits::default());
+    let first = Relay::start(front("tcp", scratch.path()), second.address.clone(), Limits::default());
+    let _serving = serve(behind);
+    round_trip(&mut dial(&first.address).await).await;
+    second.shutdown.cancel();
+    soon(second.task).await.unwrap();
     assert!(!folder.join("door.sock").exists(), "the file goes with its listener");
 }

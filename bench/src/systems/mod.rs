@@ -1,11 +1,13 @@
 //! The systems that are measured: ours, and what it is held against. One file each.
 
 pub(crate) mod beanstalkd;
+pub(crate) mod far_end;
 pub(crate) mod fdatasync;
 pub(crate) mod noop;
 pub(crate) mod ours;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod relays;
 
 use std::{
     os::unix::fs::PermissionsExt as _,

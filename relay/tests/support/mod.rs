@@ -2,29 +2,72 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use relay::{Address, DialAddress, Limits, ListenAddress, Listener, run};
+use relay::{Address, Counters, DialAddress, Limits, ListenAddress, Listener, run};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use relay::connection::Connection;
-
 /// How long a test waits for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it did not happen in time")
 }
 
-/// A listener on a free address of the family, in `folder` when it is a unix socket.
-pub(crate) async fn listener(family: &str, folder: &Path, name: &str) -> Listener {
+/// A connection of a test's own.
+pub(crate) type Connection = Box<dyn Stream>;
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The server behind a relay.
+pub(crate) enum Behind {
+    Tcp(TcpListener),
+    Unix(UnixListener, Address),
+}
+
+impl Behind {
+    /// One of the family, in `folder` when it is a unix socket.
+    pub(crate) async fn start(family: &str, folder: &Path) -> Self {
+        if family == "tcp" {
+            return Self::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let path = folder.join("peer.sock");
+        let _ = std::fs::remove_file(&path);
+        Self::Unix(UnixListener::bind(&path).unwrap(), Address::Unix(path))
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Tcp(listener) => format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            Self::Unix(_, address) => address.clone(),
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> Connection {
+        match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await.unwrap().0),
+        }
+    }
+}
+
+/// A relay's own listener on a free address of the family.
+pub(crate) fn front(family: &str, folder: &Path) -> Listener {
     let address = match family {
-        "tcp" => "tcp://127.0.0.1:0".to_owned(),
-        _ => format!("unix://{}/{name}.sock", folder.display()),
+        "tcp" => "tcp://127.0.0.1:0".parse().unwrap(),
+        _ => unix(folder, "front"),
     };
-    Listener::bind(&address.parse().unwrap(), 0o600).await.unwrap()
+    Listener::bind(&address, 0o600).unwrap()
+}
+
+pub(crate) fn unix(folder: &Path, name: &str) -> ListenAddress {
+    format!("unix://{}/{name}.sock", folder.display()).parse().unwrap()
 }
 
 pub(crate) fn to_dial(address: Address) -> DialAddress {
@@ -32,26 +75,30 @@ pub(crate) fn to_dial(address: Address) -> DialAddress {
 }
 
 pub(crate) async fn dial(address: &Address) -> Connection {
-    soon(Connection::dial(&to_dial(address.clone()))).await.unwrap()
-}
-
-pub(crate) fn unix(folder: &Path, name: &str) -> ListenAddress {
-    format!("unix://{}/{name}.sock", folder.display()).parse().unwrap()
+    match address {
+        Address::Tcp { host, port } => {
+            Box::new(soon(TcpStream::connect((host.as_str(), *port))).await.unwrap())
+        }
+        Address::Unix(path) => Box::new(soon(UnixStream::connect(path)).await.unwrap()),
+        Address::Vsock { .. } => unreachable!("no test here dials vsock"),
+    }
 }
 
 /// A relay that ends when its test ends.
 pub(crate) struct Relay {
     pub(crate) address: Address,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<()>,
 }
 
 impl Relay {
     pub(crate) fn start(listener: Listener, dial: Address, limits: Limits) -> Self {
-        let address = listener.address().unwrap();
+        let address = listener.address().clone();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(listener, to_dial(dial), limits, shutdown.clone()));
-        Self { address, shutdown, task }
+        let counters = Arc::new(Counters::default());
+        let running = run(listener, to_dial(dial), limits, Arc::clone(&counters), shutdown.clone());
+        Self { address, counters, shutdown, task: tokio::spawn(running) }
     }
 }
 
