@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every check and every test, as CI does. Installs what it needs: runsc, node and shellcheck with apt (as
-# root or with sudo), cargo-nextest and cargo-deny with cargo, the agent CLIs with npm into the cache folder.
+# Runs every check and every test, as CI does. Installs what it needs: runsc, node, shellcheck and qemu with apt (as
+# root or with sudo), cargo-nextest, cargo-deny and vhost-device-vsock with cargo, the agent CLIs with npm and a VM's
+# kernel with apt into the cache folder.
 # ./test.sh --no-install names what is missing instead.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -8,8 +9,9 @@ cd "$(dirname "$0")"
 # shellcheck source=install/require.sh
 . install/require.sh
 
-agents=${XDG_CACHE_HOME:-$HOME/.cache}/code-workers/agents
-export CARGO_TERM_COLOR=never CODE_WORKERS_AGENTS=$agents
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/code-workers
+agents=$cache/agents
+export CARGO_TERM_COLOR=never CODE_WORKERS_AGENTS=$agents CODE_WORKERS_VM=$cache/vm
 
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
@@ -34,6 +36,8 @@ need_cargo_tool cargo-deny
 need_runsc
 need_docker
 trap docker_end EXIT
+need_cargo_tool vhost-device-vsock
+need_vm "$CODE_WORKERS_VM"
 need_node
 for agent in opencode claude codex; do need_agent "$agent" "$agents"; done
 [ "${CI:-}" != true ] || require_all
@@ -42,7 +46,7 @@ have() { command -v "$1" >/dev/null; }
 
 step 'format'
 cargo fmt --all --check
-if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh .ci/run bench/src/*.sh; fi
+if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh .ci/run bench/src/*.sh e2e/src/vm/*.sh; fi
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

@@ -133,6 +133,49 @@ need_agent() {
     fi
 }
 
+# need_vm FOLDER: qemu, and Debian's kernel for virtual machines as FOLDER/vmlinuz and FOLDER/modules/*.ko, for a VM
+# by emulation that boots beside everything else. Nothing of it is installed but the emulator and its tools.
+need_vm() {
+    local folder=$1 suite=''
+    if [ "$(uname -m)" != x86_64 ]; then missing+=('a VM (real vsock): x86_64 only'); return; fi
+    need busybox 'the VM' busybox-static
+    need cpio 'the VM' cpio
+    [ -x /usr/sbin/mke2fs ] || need mke2fs "the VM's disk" e2fsprogs
+    if ! command -v qemu-system-x86_64 >/dev/null && can_install && command -v apt-get >/dev/null; then
+        # Where a part of qemu is from the backports already, the rest must be too.
+        if [ "$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")" = bookworm ] &&
+            add_suite bookworm-backports; then
+            suite=bookworm-backports
+        fi
+        say "installing qemu-system-x86 (the VM) with apt${suite:+ from $suite}"
+        apt_install ${suite:+-t "$suite"} qemu-system-x86 ${suite:+qemu-system-common qemu-system-data qemu-utils} || true
+    fi
+    command -v qemu-system-x86_64 >/dev/null || missing+=('qemu-system-x86_64 (the VM): apt-get install qemu-system-x86')
+    [ -e "$folder/vmlinuz" ] || fetch_kernel "$folder" ||
+        missing+=("a kernel for the VM: ./test.sh unpacks Debian's linux-image-cloud-amd64 into $folder")
+}
+
+# The package that linux-image-cloud-amd64 stands for, unpacked.
+fetch_kernel() {
+    local folder=$1 scratch name
+    [ "$NO_INSTALL" = 0 ] && command -v apt-get >/dev/null || return 1
+    if can_install && [ "$apt_updated" = 0 ]; then
+        as_root apt-get update -qq || true
+        apt_updated=1
+    fi
+    name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '$1 == "Depends:" { print $2; exit }')
+    [ -n "$name" ] || return 1
+    say "unpacking $name (the VM's kernel) into $folder"
+    scratch=$(mktemp -d)
+    # As root, apt says that it fetched without its own user: the folder is ours alone.
+    (cd "$scratch" && apt-get download -qq "$name" 2>/dev/null && dpkg -x ./*.deb tree) || { rm -rf "$scratch"; return 1; }
+    mkdir -p "$folder/modules"
+    find "$scratch/tree" \( -name 'virtio*.ko*' -o -path '*/vmw_vsock/*.ko*' \) -exec cp {} "$folder/modules/" \;
+    find "$folder/modules" -name '*.xz' -exec xz --decompress --force {} +
+    cp "$scratch"/tree/boot/vmlinuz-* "$folder/vmlinuz"
+    rm -rf "$scratch"
+}
+
 # Ends the program when something is missing, naming all of it.
 require_all() {
     [ ${#missing[@]} = 0 ] && return

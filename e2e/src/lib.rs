@@ -11,13 +11,17 @@
 mod agents;
 mod docker;
 mod files;
+mod meter;
 mod place;
 mod process;
 mod unruly;
+mod vm;
 
 pub use agents::{Agent, agents_folder};
 pub use docker::Image;
 pub use files::wait_for_file;
+pub use meter::{Measured, close_half, far_end, measure};
 pub use place::{Place, REAL_KEY, Ran};
 pub use process::Process;
 pub use unruly::{Passed, Plan, Trouble, Unruly, Verb};
+pub use vm::{Disk, Vm, kernel_folder};
