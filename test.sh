@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check and every test, as CI does. Installs what it needs: runsc, node, shellcheck and qemu with apt (as
+# Runs every check and every test, as CI does. Installs what it needs: runsc, node, shellcheck, systemd and qemu with apt (as
 # root or with sudo), cargo-nextest, cargo-deny and vhost-device-vsock with cargo, the agent CLIs with npm and a VM's
 # kernel with apt into the cache folder.
 # ./test.sh --no-install names what is missing instead.
@@ -38,6 +38,7 @@ need_docker
 trap docker_end EXIT
 need_cargo_tool vhost-device-vsock
 need_vm "$CODE_WORKERS_VM"
+need_systemd
 need_node
 for agent in opencode claude codex; do need_agent "$agent" "$agents"; done
 [ "${CI:-}" != true ] || require_all
@@ -46,7 +47,7 @@ have() { command -v "$1" >/dev/null; }
 
 step 'format'
 cargo fmt --all --check
-if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh .ci/run bench/src/*.sh e2e/src/vm/*.sh; fi
+if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh .ci/run bench/src/*.sh e2e/src/*/*.sh; fi
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

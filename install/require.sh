@@ -111,6 +111,15 @@ json.dump(settings, open(path, "w"))
 PYTHON
 }
 
+# What boots in a container as a machine of its own (e2e/src/machine/boot.sh).
+need_systemd() {
+    local file
+    for file in /usr/lib/systemd/systemd:systemd /usr/bin/sudo:sudo /usr/bin/dbus-daemon:dbus-user-session \
+        "/usr/lib/$(uname -m)-linux-gnu/security/pam_systemd.so:libpam-systemd"; do
+        [ -e "${file%:*}" ] || need "${file%:*}" 'services' "${file#*:}"
+    done
+}
+
 need_node() { need node 'to install agent CLIs' nodejs; need npm 'to install agent CLIs' npm; }
 
 # need_agent NAME FOLDER: an agent CLI at the version that agents/NAME.toml pins, into FOLDER/NAME.

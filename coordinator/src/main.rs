@@ -65,9 +65,17 @@ async fn start(config: Config) -> anyhow::Result<()> {
         data = %config.folders.data.display(),
         "listening"
     );
+    tell_service_manager();
     coordinator::run(held, listeners, config, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where one started us it waits for this.
+fn tell_service_manager() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("the service manager could not be told that all is ready: {error}");
+    }
 }
 
 /// Each waiting worker and each stream takes a connection, and the usual soft limit of 1,024 is only for programs

@@ -11,6 +11,7 @@
 mod agents;
 mod docker;
 mod files;
+mod machine;
 mod meter;
 mod place;
 mod process;
@@ -20,6 +21,7 @@ mod vm;
 pub use agents::{Agent, agents_folder};
 pub use docker::Image;
 pub use files::wait_for_file;
+pub use machine::Machine;
 pub use meter::{Measured, close_half, far_end, measure};
 pub use place::{Place, REAL_KEY, Ran};
 pub use process::Process;

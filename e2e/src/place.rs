@@ -284,13 +284,13 @@ const PLAIN_USER: u32 = 65_534;
 pub const REAL_KEY: &str = "sk-real-0123456789-never-inside";
 
 /// The folder of the programs that were built with this one: its own, or for a test the one above.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let found = own.ancestors().skip(1).take(2).find(|folder| folder.join("code-workers").exists());
     found.expect("cargo build --workspace comes before the scenarios").to_owned()
 }
 
-fn run(command: &mut Command, stdin: &str) -> Ran {
+pub(crate) fn run(command: &mut Command, stdin: &str) -> Ran {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

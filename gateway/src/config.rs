@@ -156,7 +156,7 @@ mod tests {
         let folders =
             Folders::from_env(&[("HOME".to_owned(), "/h".to_owned())].into_iter().collect()).unwrap();
         let file = Some(("config.toml".into(), file.to_owned()));
-        Config::read(Settings::new(Sources { environment, dot_env: Vec::new(), file }), &folders)
+        Config::read(Settings::new(Sources { environment, file, ..Sources::default() }), &folders)
     }
 
     #[test]

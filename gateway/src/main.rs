@@ -124,6 +124,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let admin = tokio::spawn(http::admin::run(admin, Arc::clone(&gateway), gateway.cut.clone()));
     doors.close();
     tracing::info!("listening on {address}");
+    // Where one started us it waits for this.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("the service manager could not be told that all is ready: {error}");
+    }
 
     tokio::select! {
         _ = terminate.recv() => {}

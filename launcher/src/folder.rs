@@ -1,4 +1,4 @@
-//! One sandbox's folder on the host, `$run/sandboxes/<worker id>`: what outlives the processes.
+//! One sandbox's folder on the host, `run/sandboxes/<worker id>` in the data folder: what outlives the processes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -128,10 +128,11 @@ impl Folders {
         self.run.join("gateway-admin.sock")
     }
 
-    /// The folder of all sandboxes.
+    /// The folder of all sandboxes. On disk, unlike the sockets: what a sandbox left and is not delivered yet must
+    /// outlive a reboot, and may be larger than `$XDG_RUNTIME_DIR`.
     #[must_use]
     pub fn sandboxes(&self) -> PathBuf {
-        self.run.join("sandboxes")
+        self.data.join("run/sandboxes")
     }
 
     /// One sandbox's folder: `doors`, `outbox`, and what its launcher keeps there.
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(folders.run, Path::new("/h/.local/share/code-workers/run"));
         let folders = Folders::from_env(&env(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")])).unwrap();
         assert_eq!(folders.run, Path::new("/r/code-workers"));
+        assert_eq!(folders.sandboxes(), Path::new("/h/.local/share/code-workers/run/sandboxes"));
         assert!(Folders::from_env(&env(&[])).is_err());
     }
 }

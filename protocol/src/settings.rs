@@ -1,5 +1,5 @@
-//! Settings: environment over `.env` over the configuration file over defaults, parsed whole before a
-//! program does anything, with every fault named at once.
+//! Settings: environment over credentials over `.env` over the configuration file over defaults, parsed whole
+//! before a program does anything, with every fault named at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,11 +21,16 @@ pub const EXIT_BAD_CONFIGURATION: u8 = 64;
 /// `.env` of the working folder, which may be anybody's: a checkout, say.
 const WORKING_DOT_ENV: &str = ".env";
 
+/// Names the folder of a service's credentials, systemd.exec(5).
+const CREDENTIALS_FOLDER: &str = "CREDENTIALS_DIRECTORY";
+
 /// Where settings come from, read but not yet understood.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
     /// The process's environment.
     pub environment: BTreeMap<String, String>,
+    /// What a service manager gave to this service alone: the file's path, and its text without its line's end.
+    pub credentials: Vec<(PathBuf, String)>,
     /// `.env` files, the more important first: where each lies, and its text.
     pub dot_env: Vec<(PathBuf, String)>,
     /// The configuration file: where it lies, and its text.
@@ -33,8 +38,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads what this process was given: its environment, `.env` in the working folder and beside the
-    /// configuration, and the configuration file (`--config`, else the usual one where it is there).
+    /// Reads what this process was given: its environment, the files in `$CREDENTIALS_DIRECTORY` (each named as the
+    /// variable that it stands for, systemd.exec(5)), `.env` in the working folder and beside the configuration,
+    /// and the configuration file (`--config`, else the usual one where it is there).
     ///
     /// # Errors
     /// [`Faults`], where a file is there and cannot be read, or `HOME` is not known.
@@ -58,9 +64,27 @@ impl Sources {
             .into_iter()
             .filter_map(|p| read(p, false))
             .collect();
+        let credentials =
+            environment.get(CREDENTIALS_FOLDER).map(Path::new).map_or_else(Vec::new, |folder| {
+                credentials(folder).unwrap_or_else(|error| {
+                    faults.add(format!("{CREDENTIALS_FOLDER}: {} cannot be read: {error}", folder.display()));
+                    Vec::new()
+                })
+            });
         faults.into_result(())?;
-        Ok((Self { environment, dot_env, file }, folders))
+        Ok((Self { environment, credentials, dot_env, file }, folders))
     }
+}
+
+/// Each file of the folder, with its text.
+fn credentials(folder: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path)?;
+        // An editor's, or echo's.
+        Ok((path, text.trim_end_matches(['\r', '\n']).to_owned()))
+    };
+    folder.read_dir()?.map(read).collect()
 }
 
 /// Settings in the order of their importance, and the faults found so far.
@@ -118,6 +142,11 @@ impl Settings {
         };
         for (name, value) in sources.environment {
             keep(&mut environment, "the environment".to_owned(), name, value);
+        }
+        for (path, value) in sources.credentials {
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                keep(&mut environment, path.display().to_string(), name.to_owned(), value);
+            }
         }
         for (path, text) in &sources.dot_env {
             let anybodys = path == Path::new(WORKING_DOT_ENV);

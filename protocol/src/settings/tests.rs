@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 fn settings(environment: &[(&str, &str)], dot_env: &str, file: &str) -> Settings {
     Settings::new(Sources {
         environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        credentials: Vec::new(),
         dot_env: vec![(".env".into(), dot_env.to_owned())],
         file: Some(("config.toml".into(), file.to_owned())),
     })
@@ -23,6 +24,27 @@ fn environment_over_dot_env_over_file_over_default() {
     assert_eq!(bind(settings(&[("COORDINATOR_BIND", "")], "", file)), 3);
     assert_eq!(bind(settings(&[("COORDINATOR_BIND", "")], "COORDINATOR_BIND=127.0.0.1:2", file)), 2);
     assert_eq!(bind(settings(&[], "", "")), 4);
+}
+
+#[test]
+fn a_credential_stands_between_the_environment_and_dot_env() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("FORTRESS_API_KEY"), "of the service\n").unwrap();
+    std::fs::write(place.path().join("ANTHROPIC_API_KEY"), "").unwrap();
+    let key = |name: &str, environment: &[(&str, &str)]| {
+        let sources = Sources {
+            environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            credentials: super::credentials(place.path()).unwrap(),
+            dot_env: vec![("/h/.env".into(), "FORTRESS_API_KEY=of-the-file\nANTHROPIC_API_KEY=a".to_owned())],
+            file: None,
+        };
+        Settings::new(sources).variable(name).unwrap()
+    };
+    assert_eq!(key("FORTRESS_API_KEY", &[]), "of the service");
+    assert_eq!(key("FORTRESS_API_KEY", &[("FORTRESS_API_KEY", "e")]), "e");
+    // An empty one is none, so that a unit can name a key that is not there yet.
+    assert_eq!(key("ANTHROPIC_API_KEY", &[]), "a");
+    assert!(super::credentials(&place.path().join("none")).is_err());
 }
 
 #[test]
