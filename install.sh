@@ -5,6 +5,7 @@
 #   ./install.sh [--repo NAME[=PATH-OR-URL]]...
 #
 #   --repo NAME[=PATH-OR-URL]  keep a sandbox waiting for this repository; registers it first where a path is given
+#   --vsock                    let VMs reach both servers through vsock: two system units, for which it asks sudo
 #   --from FOLDER              take the programs from there instead of building them
 #   --no-install               name what is missing on the machine instead of installing it
 #   --dry-run                  say each step, and do none
@@ -16,11 +17,12 @@ cd "$(dirname "$0")"
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 usage_error() { usage >&2; exit 2; }
-DRY_RUN=0 from='' repos=()
+DRY_RUN=0 from='' vsock=0 repos=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dry-run) DRY_RUN=1 ;;
     --no-install) NO_INSTALL=1 ;;
+    --vsock) vsock=1 ;;
     --from | --repo)
         [ -n "${2:-}" ] || usage_error
         if [ "$1" = --repo ]; then repos+=("$2"); else from=$2; fi
@@ -123,6 +125,11 @@ units() {
         say 'note: a user may not make namespaces here, so the gateway sees what you see; the rest of its hardening holds'
         say '      (sysctl kernel.apparmor_restrict_unprivileged_userns; runsc as a plain user wants the same)'
     fi
+    if wants_vsock; then
+        for name in coordinator gateway; do
+            put "install/units/code-workers-$name-vsock.conf" "$units/code-workers-$name.service.d/vsock.conf" 644
+        done
+    fi
     [ "${#done_steps[@]}" = "$before" ] || run systemctl --user daemon-reload
 }
 
@@ -143,7 +150,7 @@ linger() {
         doing "let services of $user run without a login (loginctl enable-linger $user)"
         if [ "$DRY_RUN" = 0 ]; then
             loginctl --no-ask-password enable-linger "$user" 2>/dev/null ||
-                { say "\$ sudo loginctl enable-linger $user"; as_root loginctl enable-linger "$user"; }
+                run_as_root loginctl enable-linger "$user"
             mkdir -p "$data"
             touch "$data/.lingering-by-install"
         fi
@@ -191,10 +198,43 @@ repo() { # repo NAME[=PATH-OR-URL]
     launcher "$name"
 }
 
+wants_vsock() { [ "$vsock" = 1 ] || [ -e "$system_units/code-workers-coordinator-relay.service" ]; }
+
+relays() { # the system's part: what VMs connect to
+    local name unit rendered before=${#done_steps[@]}
+    wants_vsock || return 0
+    rendered=$(mktemp)
+    put_as_root "$from/code-workers-relay" /opt/code-workers/code-workers-relay 755
+    for name in coordinator gateway; do
+        sed "s/@UID@/$(id -u)/" "install/units/code-workers-$name-relay.service" >"$rendered"
+        put_as_root "$rendered" "$system_units/code-workers-$name-relay.service" 644
+    done
+    rm "$rendered"
+    [ "${#done_steps[@]}" = "$before" ] || run_as_root systemctl daemon-reload
+    for name in coordinator gateway; do
+        unit=code-workers-$name-relay.service
+        if [ "$(systemctl is-enabled "$unit" 2>/dev/null)" = enabled ]; then there "$unit"; else
+            run_as_root systemctl enable --quiet "$unit"
+        fi
+        if [ "${#done_steps[@]}" != "$before" ] || ! systemctl is-active --quiet "$unit"; then
+            run_as_root systemctl restart "$unit" || fail "$unit does not start: systemctl status $unit says why"
+        fi
+    done
+}
+
+put_as_root() { # put_as_root SOURCE TARGET MODE
+    if cmp -s "$1" "$2"; then
+        there "$2"
+        return
+    fi
+    run_as_root install -D -m "$3" "$1" "$2.new"
+    run_as_root mv "$2.new" "$2"
+}
+
 prototype() { # what was there before this project
     [ -e /opt/bin/worker-up ] || return 0
-    doing 'remove /opt/bin/worker-up, which an earlier prototype left'
-    [ "$DRY_RUN" = 1 ] || { say '$ sudo rm /opt/bin/worker-up'; as_root rm /opt/bin/worker-up; }
+    say 'an earlier prototype left /opt/bin/worker-up:'
+    run_as_root rm /opt/bin/worker-up
 }
 
 declare -A new_files=() served=()
@@ -224,5 +264,6 @@ for unit in $(running_launchers); do # those that are not named here
     unit=${unit#code-workers-launcher@}
     launcher "${unit%.service}"
 done
+relays
 prototype
 summary

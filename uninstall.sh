@@ -50,6 +50,19 @@ installed_units() {
     find "$units/default.target.wants" -name 'code-workers-launcher@*' -printf '%f\n' 2>/dev/null || true
 }
 
+relays() { # the system's part
+    local unit found=()
+    for unit in code-workers-coordinator-relay.service code-workers-gateway-relay.service; do
+        [ ! -e "$system_units/$unit" ] || found+=("$unit")
+    done
+    if [ ${#found[@]} != 0 ]; then
+        run_as_root systemctl disable --quiet --now "${found[@]}"
+        run_as_root rm "${found[@]/#/$system_units/}"
+        run_as_root systemctl daemon-reload
+    fi
+    [ ! -e /opt/code-workers ] || run_as_root rm -r /opt/code-workers
+}
+
 lingering() {
     local user
     user=$(id -un)
@@ -58,11 +71,12 @@ lingering() {
     [ "$DRY_RUN" = 1 ] || {
         rm "$data/.lingering-by-install"
         loginctl --no-ask-password disable-linger "$user" 2>/dev/null ||
-            { say "\$ sudo loginctl disable-linger $user"; as_root loginctl disable-linger "$user"; }
+            run_as_root loginctl disable-linger "$user"
     }
 }
 
 require_systemd
+relays
 if user_manager_answers; then services; fi
 for name in "${programs[@]}" send_task.sh poll_task.sh run-worker; do gone "$bin/$name"; done
 gone "$units"/code-workers-*

@@ -9,6 +9,7 @@ config=${XDG_CONFIG_HOME:-$HOME/.config}/code-workers
 data=${XDG_DATA_HOME:-$HOME/.local/share}/code-workers
 bin=$HOME/.local/bin
 units=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
+system_units=/etc/systemd/system
 
 XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)} # a shell of su or sudo has none
 export XDG_RUNTIME_DIR
@@ -25,6 +26,12 @@ run() { # run COMMAND...: says it, and does it
         say "\$ $*"
         "$@"
     fi
+}
+
+run_as_root() { # run_as_root COMMAND...: says it, and does it
+    if [ "$(id -u)" = 0 ]; then run "$@"; return; fi
+    [ "$DRY_RUN" = 1 ] || command -v sudo >/dev/null || fail "there is no sudo here; as root: $*"
+    run sudo "$@"
 }
 
 require_systemd() {

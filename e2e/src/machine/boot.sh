@@ -46,6 +46,6 @@ EOF
 chmod 755 "$root/etc/first"
 
 tar -C "$root" -c . | docker import - "$name" >/dev/null
-docker run --detach --name "$name" --hostname machine --network none --cgroupns private --cap-add SYS_ADMIN \
+docker run --detach --name "$name" --hostname machine --network none --cgroupns private --cap-add SYS_ADMIN --cap-add SYS_PTRACE \
     --security-opt seccomp=unconfined --security-opt apparmor=unconfined --tmpfs /run --tmpfs /run/lock \
     --volume /usr:/usr:ro --volume "$repository:/src:ro" --volume "$programs:/programs:ro" "$name" /etc/first >/dev/null
