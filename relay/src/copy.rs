@@ -203,3 +203,80 @@ impl Lane<'_> {
 fn not_served(error: Errno) -> bool {
     matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A client and a peer, and what is copied between them with these pipes.
+    fn copied(pipes: &'static Pipes) -> (UnixStream, UnixStream, tokio::task::JoinHandle<io::Result<()>>) {
+        let (client, client_side) = UnixStream::pair().unwrap();
+        let (peer, peer_side) = UnixStream::pair().unwrap();
+        let [client_side, peer_side] =
+            [client_side, peer_side].map(|side| Socket::new(side.into_std().unwrap().into()).unwrap());
+        let copying = tokio::spawn(async move {
+            copy(&client_side, &peer_side, pipes, &Counters::default(), &Activity::begin()).await
+        });
+        (client, peer, copying)
+    }
+
+    fn pipes() -> &'static Pipes {
+        Box::leak(Box::default())
+    }
+
+    /// Sends so much, in such pieces, and holds what comes against it.
+    async fn send(pipes: &'static Pipes, pieces: usize, size: usize) {
+        let (mut client, mut peer, copying) = copied(pipes);
+        for number in 0..pieces {
+            let piece = vec![u8::try_from(number % 251).unwrap(); size];
+            let mut came = vec![0; size];
+            let (sent, read) = tokio::join!(client.write_all(&piece), peer.read_exact(&mut came));
+            sent.unwrap();
+            read.unwrap();
+            assert!(came == piece, "piece {number} differs");
+        }
+        drop((client, peer));
+        copying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn bulk_goes_through_a_pipe_that_is_given_back_and_small_messages_need_none() {
+        let pipes = pipes();
+        send(pipes, 100, 1_000).await;
+        assert_eq!(pipes.waiting(), 0);
+        send(pipes, 16, 1 << 20).await;
+        let waiting = pipes.waiting();
+        assert!((1..=2).contains(&waiting), "{waiting} pipes were given back");
+    }
+
+    #[tokio::test]
+    async fn bulk_goes_through_where_the_system_has_no_pipes_for_it() {
+        let pipes = pipes();
+        pipes.refuse(Errno::INVAL);
+        send(pipes, 16, 1 << 20).await;
+        assert_eq!(pipes.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_outlives_a_request_that_nobody_reads() {
+        let (mut client, mut peer, copying) = copied(pipes());
+        peer.write_all(b"413").await.unwrap();
+        drop(peer);
+        // Whether this is taken depends on who is first.
+        let _ = client.write_all(b"a request that is too long").await;
+        let mut answer = [0; 3];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"413");
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(20), copying)
+            .await
+            .expect("the copying goes on")
+            .unwrap()
+            .unwrap();
+    }
+}

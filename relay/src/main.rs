@@ -103,13 +103,15 @@ async fn serve(
     tell_address(&listener).context("cannot write to stdout")?;
     manager::tell(NotifyState::Ready).await;
     let ending = shutdown.clone();
-    tokio::spawn(async move {
+    let telling = tokio::spawn(async move {
         tokio::select! {
             () = ending.cancelled() => manager::tell(NotifyState::Stopping).await,
             () = manager::tell_of_life() => {}
         }
     });
     run(listener, dial, limits, counters, shutdown).await;
+    // With nothing to drain, the end would come before it is told.
+    let _ = tokio::time::timeout(LAST_WORDS, telling).await;
     Ok(())
 }
 

@@ -67,6 +67,12 @@ impl Pipes {
         }
     }
 
+    /// How many lie ready to be lent.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.idle().len()
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Pipe>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,5 +116,56 @@ impl Pipe {
         }
         self.held = 0;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_leave_can_be_taken_out_again() {
+        let pipes = Pipes::default();
+        let (mut client, side) = UnixStream::pair().unwrap();
+        let mut pipe = pipes.lend().unwrap();
+        client.write_all(b"half and half").unwrap();
+        assert_eq!(pipe.fill(&side), Ok(13));
+        // A file of the kind that splice(2) does not write to.
+        let unserved = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        assert_eq!(pipe.drain(&unserved), Err(Errno::INVAL));
+        assert_eq!(pipe.empty().unwrap(), b"half and half");
+        pipes.give_back(pipe);
+        assert_eq!(pipes.waiting(), 1);
+    }
+
+    #[test]
+    fn a_pipe_that_holds_bytes_is_lent_to_nobody_else() {
+        let pipes = Pipes::default();
+        let (mut client, side) = UnixStream::pair().unwrap();
+        client.write_all(b"of one").unwrap();
+        let mut pipe = pipes.lend().unwrap();
+        pipe.fill(&side).unwrap();
+        pipes.give_back(pipe);
+        assert_eq!(pipes.waiting(), 0);
+        let mut other = pipes.lend().unwrap();
+        client.write_all(b"of two").unwrap();
+        other.fill(&side).unwrap();
+        let (mut reader, to) = UnixStream::pair().unwrap();
+        other.drain(&to).unwrap();
+        let mut came = [0; 6];
+        reader.read_exact(&mut came).unwrap();
+        assert_eq!(&came, b"of two");
+    }
+
+    #[test]
+    fn there_are_no_more_pipes_than_allowed_and_closed_ones_make_room() {
+        let pipes = Pipes::default();
+        let mut lent: Vec<_> = (0..MAX_PIPES).map(|_| pipes.lend().unwrap()).collect();
+        assert!(pipes.lend().is_none());
+        drop(lent.pop());
+        assert!(pipes.lend().is_some());
     }
 }

@@ -89,3 +89,55 @@ async fn the_end_of_an_answer_does_not_end_its_request() {
         assert_eq!(request, "late");
     }
 }
+
+#[tokio::test]
+async fn a_hundred_megabytes_arrive_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let behind = Behind::start("unix", folder.path()).await;
+    let relay = Relay::start(front("tcp", folder.path()), behind.address(), Limits::default());
+    let block = stream_of(3);
+    let mut client = dial(&relay.address).await;
+    let mut peer = soon(behind.accept()).await;
+    let blocks = 100_u32.div_ceil(8);
+    let sent = block.clone();
+    let sending = tokio::spawn(async move {
+        for number in 0..blocks {
+            client.write_all(&number.to_be_bytes()).await.unwrap();
+            client.write_all(&sent).await.unwrap();
+        }
+        client.shutdown().await.unwrap();
+        client
+    });
+    let mut came = vec![0; BYTES];
+    for number in 0..blocks {
+        assert_eq!(soon(peer.read_u32()).await.unwrap(), number);
+        soon(peer.read_exact(&mut came)).await.unwrap();
+        assert!(came == block, "block {number} differs");
+    }
+    assert_eq!(soon(peer.read(&mut came)).await.unwrap(), 0);
+    drop(sending.await.unwrap());
+    let all = u64::from(blocks) * (BYTES as u64 + 4);
+    assert_eq!(relay.counters.sent.load(std::sync::atomic::Ordering::Relaxed), all);
+}
+
+/// The relay stands inside a sandbox too, where the kernel is another: all of this file once more there.
+#[test]
+fn bytes_and_ends_come_through_in_gvisor_too() {
+    let found = std::process::Command::new("runsc").arg("--version").output();
+    if found.is_err() || !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs runsc and root in CI");
+        eprintln!("skipped: it needs runsc and root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ran = std::process::Command::new("runsc")
+        .args(["--network=none", "--ignore-cgroups", "--root"])
+        .arg(folder.path())
+        .arg("do")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--skip", "in_gvisor"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && told.contains(" 4 passed"), "{told}");
+}

@@ -58,14 +58,20 @@ async fn it_ends_with_its_standard_input_when_told_to() {
 
 #[tokio::test]
 async fn every_bad_argument_is_named() {
-    let arguments =
-        ["--listen", "tcp://0.0.0.0:1", "--dial", "http://x", "--max-connections", "0", "--mode", "9"];
+    let arguments = "--listen tcp://0.0.0.0:1 --dial http://x --max-connections 0 --mode 9 --idle-timeout 1h \
+                     --max-lifetime 1.5";
+    let arguments: Vec<_> = arguments.split_whitespace().collect();
     let output = soon(relay(&arguments).output()).await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{told}");
-    for fault in
-        ["--listen: will not listen on tcp://0.0.0.0:1", "--dial: ", "--max-connections: ", "--mode: "]
-    {
+    for fault in [
+        "--listen: will not listen on tcp://0.0.0.0:1",
+        "--dial: ",
+        "--max-connections: ",
+        "--mode: ",
+        "--idle-timeout: \"1h\" is not a number of seconds",
+        "--max-lifetime: ",
+    ] {
         assert!(told.contains(fault), "{fault} is missing in {told}");
     }
     assert!(output.stdout.is_empty());
