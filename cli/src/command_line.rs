@@ -7,8 +7,8 @@ use protocol::{QueueName, TaskId};
 
 use crate::commands::{
     apply::Apply, approve::Approve, cancel::Cancel, die_with_parent::DieWithParent, doctor::Doctor,
-    drain::Drain, list::List, logs::Logs, message::Message, poll::Poll, queue::Queue, repo::RepoCommand,
-    retry::Retry, run_worker::RunWorker, send::Send,
+    drain::Drain, image::ImageCommand, list::List, logs::Logs, message::Message, poll::Poll, queue::Queue,
+    repo::RepoCommand, retry::Retry, run_worker::RunWorker, send::Send,
 };
 
 /// Give a coding agent a task, and get back a branch that you can review.
@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Say which repositories tasks can be sent to.
     #[command(subcommand)]
     Repo(RepoCommand),
+    /// Say which root file systems sandboxes can be given instead of the host's toolchain.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Keep sandboxes waiting for the tasks of a repository, until Ctrl-C.
     RunWorker(RunWorker),
     /// Send a task.
@@ -122,6 +125,9 @@ mod tests {
             &["queue", "r", "--max-running", "0"],
             &["drain", "r", "--wait"],
             &["list", "--all"],
+            &["image", "build", "n", "--file", "Dockerfile.worker", "."],
+            &["image", "import", "n", "-"],
+            &["image", "push-to-vm", "n:latest", "me@vm"],
             &["doctor"],
             &["doctor", "r", "--json"],
             &["doctor", "--attack", "--json"],

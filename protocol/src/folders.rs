@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::ids::{QueueName, TaskId, WorkerId};
+use crate::{
+    ids::{ImageName, QueueName, TaskId, WorkerId},
+    image::Digest,
+};
 
 /// The folders of one user's code-workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +105,24 @@ impl Folders {
     #[must_use]
     pub fn agents(&self) -> PathBuf {
         self.data.join("agents")
+    }
+
+    /// Root file systems: `NAME.json`, an [`crate::image::Image`] each, and a folder for each digest.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// What an image's name stands for.
+    #[must_use]
+    pub fn image(&self, name: &ImageName) -> PathBuf {
+        self.images().join(format!("{name}.json"))
+    }
+
+    /// The unpacked root file system of a digest. Never changed, but for mount points.
+    #[must_use]
+    pub fn image_root(&self, digest: &Digest) -> PathBuf {
+        self.images().join(digest.to_string()).join("root")
     }
 
     /// The owner's door.

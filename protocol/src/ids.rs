@@ -95,6 +95,11 @@ name!(
     ArtifactName, "artifact name", limits::TASK_ID_CHARS, &[]
 );
 
+name!(
+    /// What a root file system is called here: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    ImageName, "image name", limits::NAME_CHARS, &[]
+);
+
 impl TaskId {
     /// `task-<uuid v7>`, for tasks whose sender names none.
     #[must_use]

@@ -8,6 +8,7 @@ pub mod event;
 pub mod folders;
 pub mod headers;
 pub mod ids;
+pub mod image;
 pub mod inside;
 pub mod keys;
 pub mod lease;

@@ -18,6 +18,7 @@ pub(crate) mod die_with_parent;
 mod diff;
 pub(crate) mod doctor;
 pub(crate) mod drain;
+pub(crate) mod image;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod message;
@@ -38,6 +39,7 @@ pub(crate) async fn run(line: CommandLine) -> Result<Exit, Failure> {
         Command::Up => up::run(config).await,
         Command::Doctor(command) => doctor::run(config, &command).await,
         Command::Repo(command) => repo::run(&context(config)?, command).await,
+        Command::Image(command) => image::run(&context(config)?, command),
         Command::RunWorker(command) => run_worker::run(config, &command),
         Command::Send(command) => send::run(&context(config)?, command).await,
         Command::Poll(command) => poll::run(&context(config)?, &command).await,
