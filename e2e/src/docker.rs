@@ -2,8 +2,32 @@
 
 use std::{
     collections::BTreeSet,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
+
+/// A root file system of this host's own programs, as a tar on the child's standard output.
+///
+/// # Panics
+/// When the host lacks one.
+#[must_use]
+pub fn tar_of_programs() -> Child {
+    // Where programs look for it, whatever PATH says.
+    let mut files = BTreeSet::from(["/bin/sh".to_owned()]);
+    for program in PROGRAMS {
+        let path = ask("sh", &["-c", "command -v \"$0\"", program]).unwrap().trim().to_owned();
+        // `/lib/x/libc.so.6` and the loader: all that stands there as a path.
+        let libraries = ask("ldd", &[&path]).unwrap();
+        files.extend(libraries.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+        files.insert(path);
+    }
+    // Links are followed: the image has the files where their names say.
+    Command::new("tar")
+        .args(["--create", "--dereference", "--hard-dereference", "--directory", "/", "--file", "-"])
+        .args(files.iter().map(|file| file.trim_start_matches('/')))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
 
 /// An image in Docker that goes with its holder.
 pub struct Image {
@@ -40,23 +64,7 @@ impl Image {
             return None;
         }
         let name = format!("code-workers-test:{}-{}", std::process::id(), fastrand::u32(..));
-        // Where programs look for it, whatever PATH says.
-        let mut files = BTreeSet::from(["/bin/sh".to_owned()]);
-        for program in PROGRAMS {
-            let path = ask("sh", &["-c", "command -v \"$0\"", program]).unwrap().trim().to_owned();
-            // `/lib/x/libc.so.6` and the loader: all that stands there as a path.
-            let libraries = ask("ldd", &[&path]).unwrap();
-            files
-                .extend(libraries.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
-            files.insert(path);
-        }
-        // Links are followed: the image has the files where their names say.
-        let mut tar = Command::new("tar")
-            .args(["--create", "--dereference", "--hard-dereference", "--directory", "/", "--file", "-"])
-            .args(files.iter().map(|file| file.trim_start_matches('/')))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut tar = tar_of_programs();
         let imported = Command::new("docker")
             .args(["import", "-", &name])
             .stdin(tar.stdout.take().unwrap())

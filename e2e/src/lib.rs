@@ -19,7 +19,7 @@ mod unruly;
 mod vm;
 
 pub use agents::{Agent, agents_folder};
-pub use docker::Image;
+pub use docker::{Image, tar_of_programs};
 pub use files::wait_for_file;
 pub use machine::Machine;
 pub use meter::{Measured, close_half, far_end, measure};

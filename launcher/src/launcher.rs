@@ -97,7 +97,7 @@ pub(crate) async fn probe(config: &Config) -> anyhow::Result<Runtime> {
 
 async fn try_out(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
     Ok(match &config.kind {
-        Kind::Gvisor { runsc } => Runtime::Gvisor(Runsc::probe(runsc, scratch).await?),
+        Kind::Gvisor { runsc, .. } => Runtime::Gvisor(Runsc::probe(runsc, scratch).await?),
         Kind::Docker { runtime, image } => {
             let knock = Knock { program: config.worker.clone(), arguments: vec!["knock".to_owned()] };
             Runtime::Docker(Docker::probe(Path::new("docker"), runtime, image, &knock, scratch).await?)

@@ -50,7 +50,8 @@ struct Arguments {
     /// How sandboxes are stood up [default: sandbox.kind of the configuration, else gvisor]
     #[arg(long, value_enum)]
     sandbox: Option<settings::KindName>,
-    /// The image of sandboxes in Docker, which is never pulled
+    /// The root file system of sandboxes: one that `code-workers image` took in, or with Docker one of Docker's, which
+    /// is never pulled
     #[arg(long)]
     image: Option<String>,
     /// The configuration file

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use protocol::WorkerId;
+use protocol::image::Image;
 use protocol::inside::{
     AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, HOME, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
 };
 use sandbox::{
-    HostPath, HostToolchain, InsidePath, Limits, Mount, Policy, Root, Runtime, SandboxId, User, Work,
+    HostPath, HostToolchain, ImageRoot, InsidePath, Limits, Mount, Policy, Root, Runtime, SandboxId, User,
+    Work,
 };
 
 use crate::folder::SandboxFolder;
-use crate::settings::Config;
+use crate::settings::{Config, Kind};
 
 /// Open files of one process; build tools and language servers keep many.
 const OPEN_FILES: u64 = 16_384;
@@ -27,11 +29,13 @@ pub(crate) fn policy(
     folder: &SandboxFolder,
 ) -> anyhow::Result<Policy> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let image = image(config)?;
     Ok(Policy {
         id: SandboxId::try_from(worker.to_string())?,
-        root: match runtime {
-            Runtime::Gvisor(_) => Root::HostToolchain(HostToolchain::of_this_host()?),
-            Runtime::Docker(_) => Root::OfRuntime,
+        root: match (runtime, &image) {
+            (Runtime::Docker(_), _) => Root::OfRuntime,
+            (Runtime::Gvisor(_), Some(image)) => Root::Image(image_root(config, image)?),
+            (Runtime::Gvisor(_), None) => Root::HostToolchain(HostToolchain::of_this_host()?),
         },
         read_only: read_only(config, folder)?,
         shared: vec![mount(&folder.doors(), DOORS)?, mount(folder.outbox().folder(), OUTBOX)?],
@@ -54,7 +58,7 @@ pub(crate) fn policy(
         loopback_names: ["skia", "authproxy"].map(str::to_owned).into(),
         program: InsidePath::try_from(format!("{BIN}/code-workers-worker").as_str())?,
         arguments: vec!["init".to_owned()],
-        environment: environment(config, runtime),
+        environment: environment(config, runtime, image.and_then(|image| image.path)),
     })
 }
 
@@ -95,14 +99,31 @@ fn user(name: &str, id: u32) -> anyhow::Result<User> {
     Ok(User { name: name.to_owned(), id, home: InsidePath::try_from(HOME)? })
 }
 
+/// What the image's name stands for now.
+fn image(config: &Config) -> anyhow::Result<Option<Image>> {
+    let Kind::Gvisor { image: Some(name), .. } = &config.kind else { return Ok(None) };
+    let file = config.home.folders.image(name);
+    let text = std::fs::read(&file).with_context(|| format!("the image {name}: {}", file.display()))?;
+    let image = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    Ok(Some(image))
+}
+
+fn image_root(config: &Config, image: &Image) -> anyhow::Result<ImageRoot> {
+    let folder = config.home.folders.image_root(&image.digest);
+    ImageRoot::of(&folder).with_context(|| format!("the image in {}", folder.display()))
+}
+
 /// An image says itself where its programs are; the worker and what it starts have that PATH.
-fn environment(config: &Config, runtime: &Runtime) -> Vec<(String, String)> {
+fn environment(config: &Config, runtime: &Runtime, of_image: Option<String>) -> Vec<(String, String)> {
     let language = ("LANG".to_owned(), "C.UTF-8".to_owned());
     if matches!(runtime, Runtime::Docker(_)) && config.toolchains.is_empty() {
         return vec![language];
     }
     let bin = |folder: &PathBuf| if folder.ends_with("bin") { folder.clone() } else { folder.join("bin") };
     let bins = config.toolchains.iter().map(bin).filter(|bin| bin.is_dir());
-    let path: Vec<_> = bins.map(|bin| bin.to_string_lossy().into_owned()).chain([PATH.to_owned()]).collect();
+    let path: Vec<_> = bins
+        .map(|bin| bin.to_string_lossy().into_owned())
+        .chain([of_image.unwrap_or_else(|| PATH.to_owned())])
+        .collect();
     vec![("PATH".to_owned(), path.join(":")), language]
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::client::{Endpoint, OwnerClient};
 use protocol::folders::{Folders, beside};
-use protocol::ids::{AgentName, QueueName};
+use protocol::ids::{AgentName, ImageName, QueueName};
 use protocol::secret::Secret;
 use protocol::settings::{Faults, Key, Settings, Sources};
 
@@ -42,8 +42,15 @@ impl std::str::FromStr for KindName {
 /// How sandboxes are stood up, and what that needs to know.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    Gvisor { runsc: PathBuf },
-    Docker { runtime: String, image: String },
+    /// Without an image, the host's toolchain.
+    Gvisor {
+        runsc: PathBuf,
+        image: Option<ImageName>,
+    },
+    Docker {
+        runtime: String,
+        image: String,
+    },
 }
 
 /// What every process of the launcher needs.
@@ -120,6 +127,13 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
         real_keys: settings.real_key_variables(),
     };
+    if let Kind::Gvisor { image: Some(image), .. } = &config.kind
+        && !config.home.folders.image(image).is_file()
+    {
+        settings.fault(format!(
+            "no image {image} is here: take it in with `code-workers image build {image}` or `image import {image} TAR`"
+        ));
+    }
     for path in config.toolchains.iter().chain(&config.agent_files) {
         if !path.is_absolute() || !path.is_dir() {
             settings.fault(format!("{}: no such folder (an absolute path is wanted)", path.display()));
@@ -134,7 +148,14 @@ fn kind(settings: &mut Settings, wished: Option<KindName>, image: Option<String>
     let runtime = settings.or(&Key::DOCKER_RUNTIME, "runsc".to_owned());
     let image = image.or_else(|| settings.optional(&Key::SANDBOX_IMAGE));
     match wished.unwrap_or(configured) {
-        KindName::Gvisor => Kind::Gvisor { runsc },
+        KindName::Gvisor => {
+            let parsed = image.map(|name| name.parse::<ImageName>()).transpose();
+            let image = parsed.unwrap_or_else(|error| {
+                settings.fault(error.to_string());
+                None
+            });
+            Kind::Gvisor { runsc, image }
+        }
         KindName::Docker => {
             let image = image.unwrap_or_else(|| {
                 settings.fault("--sandbox docker needs an image: --image NAME (or sandbox.image)".to_owned());

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::HostToolchain;
+use crate::{HostToolchain, ImageRoot};
 
 /// Everything that makes one sandbox differ from another. What is not named here is not in the sandbox:
 /// no network but its own loopback, no host folder, no device, no capability beyond the four that PID 1 needs
@@ -45,11 +45,7 @@ pub struct Policy {
 impl Policy {
     /// All that is mounted from the host to be read, the root's own parts first.
     pub(crate) fn read_only_mounts(&self) -> impl Iterator<Item = &Mount> {
-        let binds = match &self.root {
-            Root::HostToolchain(toolchain) => toolchain.binds.as_slice(),
-            Root::OfRuntime => &[],
-        };
-        binds.iter().chain(&self.read_only)
+        self.root.binds().iter().chain(&self.read_only)
     }
 }
 
@@ -59,8 +55,30 @@ impl Policy {
 pub enum Root {
     /// The host's own `/usr` and chosen parts of its `/etc`.
     HostToolchain(HostToolchain),
+    /// An unpacked image, shared by all sandboxes that have it.
+    Image(ImageRoot),
     /// What the runtime brings by itself: Docker's image.
     OfRuntime,
+}
+
+impl Root {
+    /// What is mounted from the host to make it, read-only.
+    pub(crate) fn binds(&self) -> &[Mount] {
+        match self {
+            Self::HostToolchain(toolchain) => &toolchain.binds,
+            Self::Image(image) => &image.binds,
+            Self::OfRuntime => &[],
+        }
+    }
+
+    /// The links that lie beside them.
+    pub(crate) fn links(&self) -> &[(InsidePath, PathBuf)] {
+        match self {
+            Self::HostToolchain(toolchain) => &toolchain.links,
+            Self::Image(image) => &image.links,
+            Self::OfRuntime => &[],
+        }
+    }
 }
 
 /// One thing of the host that is seen inside.

@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 };
 
 use crate::policy::{self, Limits, Policy};
+use crate::root_folder::made_up_beside;
 use crate::runsc::{MemoryLimit, Runsc, WorkStore};
 
 /// Address space that the agents' runtimes want, most of it never touched: with 4 GiB opencode starts and then dies
@@ -28,7 +29,7 @@ pub fn oci_spec(policy: &Policy, runsc: &Runsc, root: &Path, store: &Path) -> Re
     spec.set_root(Some(root_of))
         .set_hostname(Some(policy.hostname.clone()))
         .set_process(Some(process(policy, runsc)?))
-        .set_mounts(Some(mounts(policy, runsc, store)))
+        .set_mounts(Some(mounts(policy, runsc, root, store)))
         .set_linux(Some(linux()))
         .set_annotations((runsc.work == WorkStore::File).then(|| work_annotations(policy, store)));
     Ok(spec)
@@ -74,7 +75,7 @@ fn rlimits(limits: &Limits, runsc: &Runsc) -> Result<Vec<PosixRlimit>, OciSpecEr
     all.into_iter().map(rlimit).collect()
 }
 
-fn mounts(policy: &Policy, runsc: &Runsc, store: &Path) -> Vec<Mount> {
+fn mounts(policy: &Policy, runsc: &Runsc, root: &Path, store: &Path) -> Vec<Mount> {
     let bind = |mount: &policy::Mount, mode: &str| {
         let options = ["rbind", mode, "nosuid", "nodev"];
         mount_at(mount.inside.as_path(), "bind", mount.host.as_path(), &options)
@@ -89,7 +90,14 @@ fn mounts(policy: &Policy, runsc: &Runsc, store: &Path) -> Vec<Mount> {
             &["nosuid", "nodev", "mode=1777", &tmp_size],
         ),
     ];
-    all.extend(policy.read_only_mounts().map(|mount| bind(mount, "ro")));
+    all.extend(policy.root.binds().iter().map(|mount| bind(mount, "ro")));
+    if let policy::Root::Image(image) = &policy.root {
+        let (ours, options) = (made_up_beside(root), ["rbind", "ro", "nosuid", "nodev"]);
+        let before =
+            |name: &String| mount_at(&Path::new("/etc").join(name), "bind", &ours.join(name), &options);
+        all.extend(image.etc.iter().map(before));
+    }
+    all.extend(policy.read_only.iter().map(|mount| bind(mount, "ro")));
     all.extend(policy.shared.iter().map(|mount| bind(mount, "rw")));
     let work = policy.work.inside.as_path();
     let (size, owner) = (format!("size={}", policy.work.bytes), policy.work.owner);

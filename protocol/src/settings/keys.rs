@@ -62,7 +62,7 @@ impl Key {
         DRAIN = Some("CODE_WORKERS_DRAIN_S"), Some("launcher.drain_s");
         /// How sandboxes are stood up: `gvisor`, `docker`.
         SANDBOX_KIND = Some("CODE_WORKERS_SANDBOX"), Some("sandbox.kind");
-        /// The image of sandboxes in Docker; never pulled.
+        /// The root file system of sandboxes: an image's name.
         SANDBOX_IMAGE = Some("CODE_WORKERS_IMAGE"), Some("sandbox.image");
         /// What Docker's daemon calls its runsc.
         DOCKER_RUNTIME = None, Some("docker.runtime");

@@ -1,10 +1,10 @@
 use std::path::Path;
 
 use super::oci_spec;
-use crate::HostToolchain;
 use crate::cgroup::Cgroups;
 use crate::policy::{HostPath, InsidePath, Limits, Mount, Policy, Root, SandboxId, User, Work};
 use crate::runsc::{Doors, MemoryLimit, Platform, Runsc, Version, WorkStore};
+use crate::{HostToolchain, ImageRoot};
 
 fn inside(path: &str) -> InsidePath {
     InsidePath::try_from(path).unwrap()
@@ -75,8 +75,12 @@ fn rootless(runsc: Runsc) -> Runsc {
 
 /// The document with its sets in order, and the arguments that go with it.
 fn document(runsc: &Runsc) -> serde_json::Value {
+    document_of(&policy(), runsc)
+}
+
+fn document_of(policy: &Policy, runsc: &Runsc) -> serde_json::Value {
     let root = Path::new("/run/me/sandbox/root");
-    let spec = oci_spec(&policy(), runsc, root, Path::new("/data/sandboxes/w-1")).unwrap();
+    let spec = oci_spec(policy, runsc, root, Path::new("/data/sandboxes/w-1")).unwrap();
     let mut spec = serde_json::to_value(spec).unwrap();
     for set in ["bounding", "effective", "permitted"] {
         let set = spec["process"]["capabilities"][set].as_array_mut().unwrap();
@@ -108,4 +112,18 @@ fn as_root_with_an_old_runsc() {
 #[test]
 fn as_a_plain_user_with_an_old_runsc() {
     insta::assert_json_snapshot!(document(&rootless(old_runsc())));
+}
+
+#[test]
+fn with_an_image_instead_of_the_hosts_toolchain() {
+    let image = ImageRoot {
+        folder: HostPath::try_from(Path::new("/data/images/sha256-0/root").to_owned()).unwrap(),
+        links: vec![(inside("/bin"), "usr/bin".into())],
+        binds: ["etc", "usr"]
+            .map(|name| mount(&format!("/data/images/sha256-0/root/{name}"), &format!("/{name}")))
+            .into(),
+        etc: vec!["passwd".to_owned(), "hosts".to_owned()],
+    };
+    let policy = Policy { root: Root::Image(image), ..policy() };
+    insta::assert_json_snapshot!(document_of(&policy, &new_runsc())["spec"]["mounts"]);
 }
