@@ -1,27 +1,25 @@
 //! On the host: makes the place, runs the attacks in sandboxes, and says what came of them.
 
+mod attempt;
+mod bystander;
 mod place;
 mod process;
+mod stand_in;
 mod table;
+mod upstream;
+mod victim;
+mod weak_doors;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, io::Write as _, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    attack::{Attack, Finding, Told},
-    inside::{self, Orders},
+    attack::{Attack, Finding},
+    inside,
     line::Line,
-    weaken::Weakening,
 };
+use attempt::{Findings, Plan, attempt_all};
 use place::Place;
 use table::{Outcome, Report};
 
@@ -37,9 +35,6 @@ pub(crate) struct HostArguments {
     attacks: Vec<String>,
 }
 
-/// Seconds that one task of attacks may take.
-const TASK_SECONDS: &str = "120";
-
 /// Exits 1 when an attack was not held, or a weakened one was.
 pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
     let known: BTreeSet<_> = inside::all().map(|attack| attack.name).collect();
@@ -52,20 +47,24 @@ pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
         |attack: &&Attack| arguments.attacks.is_empty() || arguments.attacks.iter().any(|n| n == attack.name);
     let attacks: Vec<_> = inside::all().filter(wanted).collect();
     let place = Place::make()?;
-    let held = attempt(&place, &attacks, None)?;
-    let mut weakened = BTreeMap::new();
+    let mut plans = vec![Plan { without: None, attacks: attacks.clone() }];
     if arguments.weaken {
-        let lines: BTreeSet<_> = attacks.iter().map(|attack| attack.line).collect();
-        for line in lines {
-            let of_line: Vec<_> = attacks.iter().copied().filter(|attack| attack.line == line).collect();
-            weakened.extend(attempt(&place, &of_line, Some(line))?);
-        }
+        // Without gVisor's own kernel nothing is tried on this machine: that takes a virtual one.
+        let lines: BTreeSet<_> =
+            attacks.iter().map(|attack| attack.line).filter(|line| *line != Line::Kernel).collect();
+        plans.extend(lines.into_iter().map(|line| Plan {
+            without: Some(line),
+            attacks: attacks.iter().copied().filter(|attack| attack.line == line).collect(),
+        }));
     }
+    let found_by = attempt_all(&place, plans)?;
+    let empty = Findings::new();
+    let of = |line: Option<Line>| found_by.get(&line).unwrap_or(&empty);
     let outcomes = attacks.iter().map(|attack| Outcome {
         attack,
         launcher: "gvisor",
-        held: found(&held, attack),
-        weakened: arguments.weaken.then(|| found(&weakened, attack)),
+        held: found(of(None), attack),
+        weakened: found_by.get(&Some(attack.line)).map(|findings| found(findings, attack)),
     });
     let report = Report::of(outcomes);
     say(&if arguments.json { report.json()? } else { report.table() })?;
@@ -89,63 +88,8 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 
-fn found(findings: &BTreeMap<String, Finding>, attack: &Attack) -> Finding {
+fn found(findings: &Findings, attack: &Attack) -> Finding {
     // Who ends the one that was to report may have won.
     let silent = || Finding::Broken("nothing was reported".to_owned());
     findings.get(attack.name).cloned().unwrap_or_else(silent)
-}
-
-/// Runs these attacks as one task, in a sandbox without that line.
-fn attempt(
-    place: &Place,
-    attacks: &[&Attack],
-    without: Option<Line>,
-) -> anyhow::Result<BTreeMap<String, Finding>> {
-    let queue = without.map_or("whole".to_owned(), |line| format!("without-{line}"));
-    place.register(&queue)?;
-    let runsc = without.map(|line| weak_runsc(place, line)).transpose()?;
-    let launcher = place.launch(&[&queue, "--once"], runsc.as_deref())?;
-    let names = attacks.iter().map(|attack| attack.name.to_owned()).collect();
-    let orders = serde_json::to_string(&Orders { attacks: names, without })?;
-    let sent = place.cli(&["send", "--wait", "--id", &queue, "--timeout", TASK_SECONDS, &queue, &orders])?;
-    let logs = place.cli(&["logs", "--json", &queue])?;
-    drop(launcher);
-    let told: Vec<_> = logs.out.lines().filter_map(told).collect();
-    anyhow::ensure!(!told.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
-    Ok(told.into_iter().map(|told| (told.attack, told.finding)).collect())
-}
-
-/// A line of the stream that is a report.
-fn told(event: &str) -> Option<Told> {
-    let event: serde_json::Value = serde_json::from_str(event).ok()?;
-    serde_json::from_str(event["text"].as_str()?).ok()
-}
-
-/// A program in runsc's place.
-fn weak_runsc(place: &Place, line: Line) -> anyhow::Result<PathBuf> {
-    let folder = place.home().join("weakened").join(line.name());
-    fs::create_dir_all(&folder)?;
-    let weakening = Weakening {
-        line,
-        runsc: real_runsc()?,
-        program: std::env::current_exe()?,
-        home: place.home().to_owned(),
-        key: Place::real_key().to_owned(),
-        loopback: place.target.loopback.clone(),
-    };
-    let (file, script) = (folder.join("weakening.json"), folder.join("runsc"));
-    fs::write(&file, serde_json::to_vec(&weakening)?)?;
-    let text =
-        format!("#!/bin/sh\nexec '{}' weaken '{}' -- \"$@\"\n", weakening.program.display(), file.display());
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    Ok(script)
-}
-
-fn real_runsc() -> anyhow::Result<PathBuf> {
-    let named = std::env::var_os("CODE_WORKERS_RUNSC").map_or_else(|| PathBuf::from("runsc"), PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).map(|folder| folder.join(&named)).find(|file| Path::is_file(file));
-    found.context("there is no runsc on PATH")
 }

@@ -1,8 +1,12 @@
 //! What runs in the sandbox, as the agent.
 
+pub(crate) mod coordinator;
 mod files;
+mod gateway;
+mod kernel;
 mod keys;
 pub(crate) mod network;
+mod syscall;
 
 use std::{
     fs,
@@ -22,9 +26,13 @@ use crate::{
     target::Target,
 };
 
+pub(crate) use coordinator::REPORT;
+
 /// Every attack there is.
 pub(crate) fn all() -> impl Iterator<Item = &'static Attack> {
-    [network::ATTACKS, files::ATTACKS, keys::ATTACKS].into_iter().flatten()
+    [network::ATTACKS, files::ATTACKS, kernel::ATTACKS, keys::ATTACKS, coordinator::ATTACKS, gateway::ATTACKS]
+        .into_iter()
+        .flatten()
 }
 
 /// What one task is to try: the agent's prompt, as JSON.
@@ -33,6 +41,7 @@ pub(crate) struct Orders {
     pub(crate) attacks: Vec<String>,
     /// The line that was taken away.
     pub(crate) without: Option<Line>,
+    pub(crate) target: Target,
 }
 
 /// Where the attacker beside the worker hears what to try, and answers.
@@ -44,12 +53,12 @@ pub(crate) fn run(orders: &str) -> anyhow::Result<()> {
     if matches!(parsed.without, Some(Line::AgentUser | Line::Capabilities)) {
         return ask_beside(orders);
     }
-    try_all(&parsed, &Target::read()?, &mut io::stdout())
+    try_all(&parsed, &mut io::stdout())
 }
 
-fn try_all(orders: &Orders, target: &Target, out: &mut impl Write) -> anyhow::Result<()> {
+fn try_all(orders: &Orders, out: &mut impl Write) -> anyhow::Result<()> {
     for attack in all().filter(|attack| orders.attacks.iter().any(|name| name == attack.name)) {
-        let told = Told { attack: attack.name.to_owned(), finding: (attack.act)(target) };
+        let told = Told { attack: attack.name.to_owned(), finding: (attack.act)(&orders.target) };
         writeln!(out, "{}", serde_json::to_string(&told)?)?;
         out.flush()?;
     }
@@ -64,8 +73,7 @@ pub(crate) fn beside() -> anyhow::Result<()> {
         let mut stream = stream?;
         let mut orders = String::new();
         stream.read_to_string(&mut orders)?;
-        std::env::set_current_dir(protocol::inside::WORK)?;
-        try_all(&serde_json::from_str(&orders)?, &Target::read()?, &mut stream)?;
+        try_all(&serde_json::from_str(&orders)?, &mut stream)?;
     }
     Ok(())
 }

@@ -11,19 +11,49 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Line {
     /// `--network=none`. Without it: the network of a namespace of its own, in which addresses of the world answer.
     Network,
-    /// No host folder but the toolchain. Without it: the host's home is mounted.
-    NoHome,
+    /// No host folder but the toolchain. Without it: the host's home, and secrets of /etc, are mounted.
+    HostFolders,
+    /// No socket of the host but the doors. Without it: Docker's and ours are mounted.
+    HostSockets,
+    /// No /proc of the host. Without it: it is mounted.
+    HostProc,
+    /// All that is not the task's own is read-only. Without it: nothing is.
+    ReadOnly,
+    /// The worker's door has the worker's verbs alone. Without it: every other request is the owner's.
+    OwnerApart,
+    /// A worker's call shows its lease. Without it: any call for a task is its worker's.
+    LeaseChecked,
+    /// A door takes little at once. Without it: one visitor at a time, who may say as much as it likes.
+    DoorLimits,
+    /// The gateway's door makes no keys. Without it: it is the one that does.
+    MintApart,
+    /// The gateway passes on what its lists name, for a key that lives. Without it: everything, with the real key.
+    GatewayChecks,
+    /// gVisor's own kernel. Without it: the attacker is root in a virtual machine, whose kernel is Linux.
+    Kernel,
     /// The agent is a user of its own. Without it: the attacker runs beside the worker, as its user.
     AgentUser,
     /// The same, and no capabilities. Without it: beside the worker, with all of them.
     Capabilities,
-    /// The worker's configuration is readable for its user alone.
-    ConfigMode,
+    /// The worker's configuration, doors and outbox are its user's alone. Without it: 0777 and 0666.
+    FolderModes,
     /// No key in an environment.
     CleanEnvironment,
+    /// No key in an argument.
+    CleanArguments,
+    /// No password in the mirror's configuration.
+    CleanMirror,
+    /// No core dumps.
+    CoreLimit,
 }
 
 impl Line {
+    /// Whether it is a line of one of the servers behind the doors.
+    pub(crate) fn is_a_doors(self) -> bool {
+        use Line::{DoorLimits, GatewayChecks, LeaseChecked, MintApart, OwnerApart};
+        matches!(self, OwnerApart | LeaseChecked | DoorLimits | MintApart | GatewayChecks)
+    }
+
     /// Its name, as in the program's arguments.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()

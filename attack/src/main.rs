@@ -6,6 +6,7 @@
 
 mod attack;
 mod host;
+mod http;
 mod inside;
 mod line;
 mod target;

@@ -1,11 +1,8 @@
 //! What the attacker is told about its target, so that it finds what a better attacker would find by searching.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-/// The file in the work tree that holds a [`Target`] as JSON.
-pub(crate) const FILE: &str = "target.json";
 
 /// Places and marks on the host.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,6 +20,20 @@ pub(crate) struct Target {
     pub(crate) abstract_socket: String,
     /// The id of the host's boot.
     pub(crate) boot_id: Backwards,
+    /// Another's task that runs.
+    pub(crate) neighbour: Neighbour,
+    /// The owner's key, as if it had leaked.
+    pub(crate) owner_key: Backwards,
+    /// A virtual key whose task has ended.
+    pub(crate) dead_key: Backwards,
+}
+
+/// Another's task. Its names are no secret.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Neighbour {
+    pub(crate) task: String,
+    pub(crate) queue: String,
+    pub(crate) worker: String,
 }
 
 /// A text that is stored backwards.
@@ -34,15 +45,21 @@ impl Backwards {
         Self(text.chars().rev().collect())
     }
 
+    /// One that is written backwards already.
+    pub(crate) fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     pub(crate) fn text(&self) -> String {
         self.0.chars().rev().collect()
     }
 }
 
 impl Target {
-    /// Reads it from the work tree.
-    pub(crate) fn read() -> io::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(FILE)?)?)
+    /// The text with the neighbour's names for `{task}`, `{queue}` and `{worker}`.
+    pub(crate) fn filled(&self, text: &str) -> String {
+        let Neighbour { task, queue, worker } = &self.neighbour;
+        text.replace("{task}", task).replace("{queue}", queue).replace("{worker}", worker)
     }
 
     /// What `text` holds of the needles.

@@ -14,8 +14,10 @@ fn no_attack_gets_out_and_each_would_without_its_line() {
         panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
     });
     let attacks = told["attacks"].as_array().unwrap();
-    let is_good = |attack: &&Value| attack["held"] == true && attack["weakened"]["broken"] == true;
+    // What gVisor's own kernel holds takes another kernel to succeed.
+    let can_fail = |attack: &Value| attack["weakened"]["broken"] == true || attack["held_by"] == "kernel";
+    let is_good = |attack: &&Value| attack["held"] == true && can_fail(attack);
     let bad: Vec<_> = attacks.iter().filter(|attack| !is_good(attack)).collect();
     assert!(bad.is_empty() && output.status.success(), "{bad:#?}");
-    assert!(attacks.len() >= 12, "{} attacks", attacks.len());
+    assert!(attacks.len() >= 100, "{} attacks", attacks.len());
 }

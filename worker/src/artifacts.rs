@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{agent_user, helper::FileHeader, places::Places};
+use crate::{agent_user, helper::FileHeader, outbox, places::Places};
 
 /// Names that are ours.
 pub const OWN: [&str; 3] = ["patch", "bundle", LOG];
@@ -60,7 +60,7 @@ impl Store {
     /// [`Store::discard`].
     pub async fn save(&self, name: &str, from: &mut (dyn AsyncRead + Unpin + Send)) -> io::Result<Artifact> {
         let most = limits::ARTIFACT_BYTES.min(self.left.load(Ordering::Relaxed));
-        let mut file = File::create(self.path(name)).await?;
+        let mut file = File::from_std(outbox::create(&self.path(name))?);
         let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 64 * 1024]);
         loop {
             let read = from.read(&mut buffer).await?;

@@ -9,7 +9,7 @@ use std::{
 use protocol::{limits, task::Artifact};
 use sha2::{Digest as _, Sha256};
 
-use crate::artifacts::LOG;
+use crate::{artifacts::LOG, outbox};
 
 /// Bytes of output that are kept. What comes after is counted.
 pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
@@ -50,7 +50,7 @@ impl Log {
     /// # Errors
     /// What the file system says.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::onto(File::create(path)?))
+        Ok(Self::onto(outbox::create(path)?))
     }
 }
 

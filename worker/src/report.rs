@@ -1,8 +1,6 @@
 //! Delivering a report: first whole into the outbox, then to the coordinator, until it is accepted or refused
 //! for good.
 
-use std::fs::File;
-
 use protocol::{
     Code,
     client::LeasedClient,
@@ -41,7 +39,7 @@ pub async fn deliver(outbox: &Outbox, lease: &HeldLease, report: &Report, client
         Ok(accepted) => tracing::info!("{} is {}", lease.task, accepted.state),
         Err(error) => tracing::warn!("the report of {} was refused: {error}", lease.task),
     }
-    let marked = File::create(outbox.delivered()).and_then(|file| file.sync_all());
+    let marked = outbox::create(&outbox.delivered()).and_then(|file| file.sync_all());
     if let Err(error) = marked {
         tracing::warn!("the launcher will send the report again: {error}");
     }

@@ -5,29 +5,24 @@ use std::{
     fs,
     net::TcpListener,
     os::linux::net::SocketAddrExt as _,
-    os::unix::fs::PermissionsExt as _,
     os::unix::net::{SocketAddr, UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::Context as _;
-use protocol::folders::Folders;
+use protocol::{folders::Folders, inside::COORDINATOR_DOOR};
 use tempfile::TempDir;
 
-use super::process::Server;
-use crate::target::{self, Backwards, Target};
+use super::{process::Server, stand_in::StandIn, upstream, victim::Victim, weak_doors::Behind};
+use crate::target::{Backwards, Target};
 
-/// The real key, of which nothing may ever be inside.
-const REAL_KEY: &str = "sk-real-canary-f3a91c5d7b";
-/// Stands in files of the host's user.
-const MARK: &str = "host-canary-6e0d2b8f41";
-/// Worker's tokens begin so.
-const TOKEN: &str = "cwt-w-";
+/// What workers' tokens begin with, backwards: a search must not find it in this program.
+const TOKEN: &str = "-w-twc";
 
-/// The agent: this program, as the repository holds it.
+/// The agent: this program.
 const AGENT: &str = r#"
-program = "./attack"
+program = "code-workers-attack"
 args = ["inside", "{prompt}"]
 prompt = "argument"
 
@@ -40,16 +35,22 @@ providers = ["anthropic"]
 form = "name"
 
 [install]
-hint = "it stands in the repository"
+hint = "it is built with the others"
 "#;
 
 pub(super) struct Place {
     // Dropped in this order: who asks before who answers.
+    _bystander: Option<Server>,
+    /// The coordinator's door of the sandbox that does nothing but wait.
+    pub(super) bystander_door: PathBuf,
     _up: Server,
+    folders: Folders,
     environment: BTreeMap<String, String>,
     pub(super) target: Target,
     source: PathBuf,
     programs: PathBuf,
+    pub(super) key: String,
+    pub(super) stand_in: StandIn,
     _listeners: Vec<TcpListener>,
     _abstract: UnixListener,
     home: TempDir,
@@ -66,12 +67,15 @@ impl Place {
     pub(super) fn make() -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("code-workers-attack-").tempdir()?;
         let programs = std::env::current_exe()?.parent().context("this program has no folder")?.to_owned();
-        let mut environment = environment(home.path())?;
+        let [key, mark] = ["sk-real", "canary"].map(|name| unique().map(|id| format!("{name}-{id}")));
+        let (key, mark) = (key?, mark?);
+        let model = upstream::start()?;
+        let mut environment = environment(home.path(), &key, &model)?;
         let folders = Folders::from_env(&environment)?;
         environment
             .insert("COORDINATOR_URL".to_owned(), format!("unix://{}", folders.owner_socket().display()));
-        mark_home(home.path())?;
-        agent_file(home.path(), &mut environment)?;
+        mark_home(home.path(), &mark)?;
+        agent_file(home.path(), &folders, &mut environment)?;
         let mut up =
             Server::start("code-workers up", &mut command(&programs, &environment, "code-workers", &["up"]))?;
         up.wait_for("ready: ")?;
@@ -83,45 +87,79 @@ impl Place {
         for listener in &mut listeners {
             loopback.push(listener.local_addr()?.port());
         }
+        let owner_key = owner_key(&folders)?;
         let abstract_socket = format!("code-workers-attack-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_socket)?;
         let target = Target {
-            needles: [REAL_KEY, MARK, TOKEN].map(Backwards::new).into(),
+            needles: vec![Backwards::new(&key), Backwards::new(&mark), Backwards::stored(TOKEN)],
             home: home.path().to_owned(),
             run: folders.run.clone(),
             loopback,
             abstract_socket,
             boot_id: Backwards::new(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim()),
+            owner_key: Backwards::new(&owner_key),
+            ..Target::default()
         };
         let source = home.path().join("source");
-        let place = Self {
+        let stand_in = StandIn::make(&home.path().join("stand-in"), &mark, &target.boot_id.text())?;
+        let mut place = Self {
+            _bystander: None,
+            bystander_door: PathBuf::new(),
             _up: up,
+            folders,
             environment,
             target,
             source,
             programs,
+            key,
+            stand_in,
             _listeners: listeners,
             _abstract: UnixListener::bind_addr(&address)?,
             home,
         };
         place.make_source()?;
+        // Its doors are to go on working whatever the others do.
+        place.register("bystander")?;
+        place._bystander = Some(place.launch(&["bystander"], None)?);
+        // There is no other sandbox yet.
+        let sandboxes = fs::read_dir(place.folders.sandboxes())?.flatten();
+        let mut doors = sandboxes.map(|folder| folder.path().join("doors").join(COORDINATOR_DOOR));
+        place.bystander_door = doors.find(|door| door.exists()).context("a sandbox has no door")?;
+        let dead = place.victim("victim-ended")?.end(&place.folders)?;
+        place.target.dead_key = Backwards::new(&dead);
         Ok(place)
+    }
+
+    /// Another's task, of a queue of its own, that runs.
+    pub(super) fn victim(&self, queue: &str) -> anyhow::Result<Victim> {
+        self.register(queue)?;
+        Victim::make(&self.folders, &self.target.owner_key.text(), queue)
+    }
+
+    /// What is behind a weak door.
+    pub(super) fn behind(&self, victim: &Victim) -> Behind {
+        Behind {
+            owner: self.folders.owner_socket(),
+            worker: self.folders.worker_socket(),
+            gateway: self.folders.gateway_socket(),
+            admin: self.folders.gateway_admin_socket(),
+            model: self.environment.get("ANTHROPIC_UPSTREAM_URL").cloned().unwrap_or_default(),
+            owner_key: self.target.owner_key.text(),
+            real_key: self.key.clone(),
+            token: victim.token.clone(),
+            lease: victim.lease.clone(),
+            task: victim.neighbour.task.clone(),
+        }
     }
 
     pub(super) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    pub(super) fn real_key() -> &'static str {
-        REAL_KEY
-    }
-
-    /// The repository that the tasks are for: this program, and what it has to know.
+    /// The repository that the tasks are for.
     fn make_source(&self) -> anyhow::Result<()> {
         fs::create_dir(&self.source)?;
-        fs::copy(std::env::current_exe()?, self.source.join("attack"))?;
-        fs::set_permissions(self.source.join("attack"), fs::Permissions::from_mode(0o755))?;
-        fs::write(self.source.join(target::FILE), serde_json::to_vec_pretty(&self.target)?)?;
+        fs::write(self.source.join("README"), "Nothing to see here.\n")?;
         for arguments in [
             &["init", "-q", "-b", "main"][..],
             &["add", "-A"],
@@ -160,7 +198,19 @@ impl Place {
     }
 }
 
-fn environment(home: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+/// `up` made it, and wrote it down.
+fn owner_key(folders: &Folders) -> anyhow::Result<String> {
+    let text = fs::read_to_string(folders.env_file())?;
+    let value = text.lines().find_map(|line| line.strip_prefix("FORTRESS_API_KEY="));
+    Ok(value.context("there is no owner's key")?.trim_matches(['"', '\'']).to_owned())
+}
+
+/// What stands nowhere else on this machine.
+pub(super) fn unique() -> std::io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
+fn environment(home: &Path, key: &str, model: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let path = std::env::var("PATH").context("PATH is not set")?;
     let pairs = [
         ("HOME", &*home.to_string_lossy()),
@@ -168,8 +218,10 @@ fn environment(home: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         ("COORDINATOR_BIND", "127.0.0.1:0"),
         ("GATEWAY_BIND", "127.0.0.1:0"),
         ("RUST_LOG", "info"),
-        ("ANTHROPIC_API_KEY", REAL_KEY),
-        ("OPENAI_API_KEY", REAL_KEY),
+        ("ANTHROPIC_API_KEY", key),
+        ("OPENAI_API_KEY", key),
+        ("ANTHROPIC_UPSTREAM_URL", model),
+        ("OPENAI_UPSTREAM_URL", model),
         ("GIT_CONFIG_NOSYSTEM", "1"),
     ];
     let mut environment: BTreeMap<_, _> =
@@ -181,16 +233,23 @@ fn environment(home: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Secrets as a user has them.
-fn mark_home(home: &Path) -> anyhow::Result<()> {
+fn mark_home(home: &Path, mark: &str) -> anyhow::Result<()> {
     for file in [".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml", "notes.txt"] {
         let path = home.join(file);
         fs::create_dir_all(path.parent().unwrap_or(home))?;
-        fs::write(path, MARK)?;
+        fs::write(path, mark)?;
     }
     Ok(())
 }
 
-fn agent_file(home: &Path, environment: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+fn agent_file(
+    home: &Path,
+    folders: &Folders,
+    environment: &mut BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let bin = folders.agents().join("attack/bin");
+    fs::create_dir_all(&bin)?;
+    fs::copy(std::env::current_exe()?, bin.join("code-workers-attack"))?;
     let folder = home.join("agent-files");
     fs::create_dir(&folder)?;
     fs::write(folder.join("attack.toml"), AGENT)?;

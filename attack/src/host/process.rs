@@ -3,7 +3,10 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +25,8 @@ const GRACE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 pub(super) struct Server {
     name: String,
     child: Child,
-    lines: Receiver<String>,
+    /// Locked so that a place can be shared among threads.
+    lines: Mutex<Receiver<String>>,
     said: Vec<String>,
 }
 
@@ -39,7 +43,7 @@ impl Server {
                 BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
             });
         }
-        Ok(Self { name: name.to_owned(), child, lines, said: Vec::new() })
+        Ok(Self { name: name.to_owned(), child, lines: Mutex::new(lines), said: Vec::new() })
     }
 
     /// The first line, from the start, that holds `text`.
@@ -50,9 +54,14 @@ impl Server {
                 return Ok(line.clone());
             }
             let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).with_context(|| {
-                format!("{} did not say {text:?}, but:\n{}", self.name, self.said.join("\n"))
-            })?;
+            let line = self
+                .lines
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv_timeout(left)
+                .with_context(|| {
+                    format!("{} did not say {text:?}, but:\n{}", self.name, self.said.join("\n"))
+                })?;
             self.said.push(line);
         }
     }

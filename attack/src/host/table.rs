@@ -77,6 +77,7 @@ impl Outcome<'_> {
             "category": self.attack.category,
             "launcher": self.launcher,
             "held": word == "held",
+            "held_by": self.attack.line,
             "detail": detail,
         });
         if word == "skipped" {
@@ -84,8 +85,7 @@ impl Outcome<'_> {
         }
         if let Some(found) = &self.weakened {
             let (word, detail) = self::word(found, ["held", "broken"]);
-            line["weakened"] =
-                json!({ "without": self.attack.line, "broken": word == "broken", "detail": detail });
+            line["weakened"] = json!({ "broken": word == "broken", "detail": detail });
         }
         line
     }

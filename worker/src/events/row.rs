@@ -12,6 +12,8 @@ use std::{
 use jiff::Timestamp;
 use protocol::{EventBody, NewEvent, inside::EventsFile, limits};
 
+use crate::outbox;
+
 /// Bytes of one file at most.
 pub(super) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -56,7 +58,7 @@ impl Row {
     /// A new folder, with an empty file.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         fs::create_dir(folder)?;
-        let file = File::create_new(path(folder, 0, Some(0)))?;
+        let file = outbox::create(&path(folder, 0, Some(0)))?;
         let oldest = Segment { ordinal: 0, bytes: 0, events: 0, size: 0, hole: false };
         Ok(Self { folder: folder.to_owned(), first: 0, oldest, newer: VecDeque::new(), file })
     }
@@ -140,7 +142,7 @@ impl Row {
     /// A new file with this in it, or none.
     fn write_new(&self, ordinal: u64, text: &[u8]) -> io::Result<(File, u64)> {
         let path = self.path(ordinal, None);
-        let file = File::create(&path)?;
+        let file = outbox::create(&path)?;
         if let Err(error) = file.write_all_at(text, 0) {
             remove(&path);
             return Err(error);

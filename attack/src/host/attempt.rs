@@ -1,0 +1,141 @@
+//! One task of attacks, in a sandbox of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use anyhow::Context as _;
+
+use super::{bystander, place::Place, weak_doors};
+use crate::{
+    attack::{Attack, Finding, Told},
+    inside::Orders,
+    line::Line,
+    weaken::Weakening,
+};
+
+/// What came out, by the attacks' names.
+pub(super) type Findings = BTreeMap<String, Finding>;
+
+/// What one task is to try, in a sandbox without that line.
+pub(super) struct Plan<'a> {
+    pub(super) without: Option<Line>,
+    pub(super) attacks: Vec<&'a Attack>,
+}
+
+/// Sandboxes at once.
+const AT_ONCE: usize = 3;
+/// Seconds that one task of attacks may take.
+const TASK_SECONDS: &str = "120";
+
+/// Runs all plans, a few at a time.
+pub(super) fn attempt_all(
+    place: &Place,
+    plans: Vec<Plan<'_>>,
+) -> anyhow::Result<BTreeMap<Option<Line>, Findings>> {
+    let (plans, found) = (Mutex::new(plans.into_iter()), Mutex::new(BTreeMap::new()));
+    let next = || plans.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(plan) = next() {
+            let findings = attempt(place, &plan)?;
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.without, findings);
+        }
+        anyhow::Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let ended = |worker: thread::ScopedJoinHandle<'_, _>| worker.join();
+        workers
+            .into_iter()
+            .try_for_each(|worker| ended(worker).unwrap_or_else(|_| anyhow::bail!("a thread broke")))
+    })?;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
+    let queue = plan.without.map_or("whole".to_owned(), |line| format!("without-{line}"));
+    place.register(&queue)?;
+    let mut target = place.target.clone();
+    // What is done to a neighbour in one sandbox is not to be seen by another.
+    let victim = plan
+        .without
+        .is_none_or(Line::is_a_doors)
+        .then(|| place.victim(&format!("victim-{queue}")))
+        .transpose()?;
+    target.neighbour = victim.as_ref().map(|victim| victim.neighbour.clone()).unwrap_or_default();
+    let mut bystander = place.bystander_door.clone();
+    let mut runsc = None;
+    if let Some(line) = plan.without {
+        let doors = place.home().join("weakened").join(line.name()).join("doors");
+        if let Some(victim) = victim.as_ref() {
+            weak_doors::open(&doors, line, &place.behind(victim))?;
+        }
+        if line == Line::DoorLimits {
+            bystander = doors.join(protocol::inside::COORDINATOR_DOOR);
+        }
+        runsc = Some(weak_runsc(place, line, &doors)?);
+    }
+    let launcher = place.launch(&[&queue, "--once"], runsc.as_deref())?;
+    let attacks = plan.attacks.iter().map(|attack| attack.name.to_owned()).collect();
+    let orders = serde_json::to_string(&Orders { attacks, without: plan.without, target })?;
+    let over = AtomicBool::new(false);
+    let (sent, starved) = thread::scope(|scope| {
+        let watch = scope.spawn(|| bystander::watch(&bystander, &over));
+        let sent = place.cli(&["send", "--wait", "--id", &queue, "--timeout", TASK_SECONDS, &queue, &orders]);
+        over.store(true, Ordering::Relaxed);
+        (sent, watch.join())
+    });
+    let (sent, logs) = (sent?, place.cli(&["logs", "--json", &queue])?);
+    drop(launcher);
+    let told: Vec<_> = logs.out.lines().filter_map(told).collect();
+    anyhow::ensure!(!told.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
+    let mut findings: Findings = told.into_iter().map(|told| (told.attack, told.finding)).collect();
+    if let (Some(finding), Ok(Some(why))) = (findings.get_mut("slow-loris"), starved) {
+        *finding = Finding::Broken(why);
+    }
+    Ok(findings)
+}
+
+/// A line of the stream that is a report.
+fn told(event: &str) -> Option<Told> {
+    let event: serde_json::Value = serde_json::from_str(event).ok()?;
+    serde_json::from_str(event["text"].as_str()?).ok()
+}
+
+/// A program in runsc's place.
+fn weak_runsc(place: &Place, line: Line, doors: &Path) -> anyhow::Result<PathBuf> {
+    let folder = place.home().join("weakened").join(line.name());
+    fs::create_dir_all(&folder)?;
+    let weakening = Weakening {
+        line,
+        runsc: real_runsc()?,
+        home: place.home().to_owned(),
+        stand_in: place.stand_in.folder().to_owned(),
+        doors: doors.to_owned(),
+        run: place.target.run.clone(),
+        key: place.key.clone(),
+        loopback: place.target.loopback.clone(),
+    };
+    let (file, script) = (folder.join("weakening.json"), folder.join("runsc"));
+    fs::write(&file, serde_json::to_vec(&weakening)?)?;
+    let (program, file) = (std::env::current_exe()?, file.display().to_string());
+    fs::write(&script, format!("#!/bin/sh\nexec '{}' weaken '{file}' -- \"$@\"\n", program.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+fn real_runsc() -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("CODE_WORKERS_RUNSC").map_or_else(|| PathBuf::from("runsc"), PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join(&named)).find(|file| Path::is_file(file));
+    found.context("there is no runsc on PATH")
+}
