@@ -65,6 +65,15 @@ pub struct Leased {
     pub lease: Lease,
 }
 
+/// The body of `POST /tasks/{id}/start`; none is the same as an empty one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartRequest {
+    /// The worker has a key for its agents already, of a gateway that is not ours: no virtual key is made.
+    #[serde(default)]
+    pub own_key: bool,
+}
+
 /// The answer to `POST /tasks/{id}/start`. Repeated, it is the same but for `expires_at`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {

@@ -5,7 +5,10 @@ use std::{ffi::OsStr, io, process::Stdio, time::Duration};
 use rustix::process::Signal;
 use tokio::{process::Command, time::timeout};
 
-use crate::places::Places;
+use crate::{
+    below,
+    places::{Places, Reach},
+};
 
 /// How long the helper that ends the agent's processes may take itself.
 const KILL_WITHIN: Duration = Duration::from_secs(10);
@@ -50,11 +53,15 @@ pub(crate) async fn end_all(places: &Places) -> io::Result<()> {
     timeout(END_WITHIN, ending).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Signals every process of the agent's user. With SIGKILL, none is left afterwards.
+/// Signals every process of the agent's. With SIGKILL, none is left afterwards.
 ///
 /// # Errors
 /// When the helper does not run, or processes are left.
 pub(crate) async fn signal_all(places: &Places, signal: Signal) -> io::Result<()> {
+    if let Reach::Below(root) = places.reach {
+        let signalled = tokio::task::spawn_blocking(move || below::signal_all(root, signal));
+        return signalled.await.map_err(io::Error::other)?;
+    }
     let mut command = helper(places, "kill-user");
     command.arg("--signal").arg(signal.as_raw().to_string()).stderr(Stdio::piped());
     let output = timeout(KILL_WITHIN, command.output())

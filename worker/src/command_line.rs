@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What runs inside a sandbox. Started by its launcher as `init`; the other modes are started by `init` and
 /// `work`.
@@ -21,6 +21,13 @@ pub enum Mode {
     Init,
     /// Leases one task, does it, reports, exits
     Work,
+    /// In a container that another's launcher starts: leases task after task. REPO_NAME, FORTRESS_API_KEY and
+    /// OPENCODE_API_KEY say for which queue, and by which keys
+    Fortress {
+        /// It was executed anew with a clean environment, and is told the rest on standard input
+        #[arg(long, hide = true, value_name = "PART")]
+        part: Option<Part>,
+    },
     /// Becomes another user with no capability left, then runs a program
     AsUser {
         /// Who to become
@@ -44,11 +51,31 @@ pub enum Mode {
         /// The socket
         socket: PathBuf,
     },
+    /// Removes everything of a user's that is in these folders
+    Sweep {
+        /// Whose files
+        #[command(flatten)]
+        user: User,
+        /// Files and folders that stay
+        #[arg(long, value_name = "PATH")]
+        but: Vec<PathBuf>,
+        /// The folders
+        folders: Vec<PathBuf>,
+    },
     /// Writes the regular files below a folder to standard output, each after a line of JSON with name and size
     ListFiles {
         /// The folder
         folder: PathBuf,
     },
+}
+
+/// The processes of the mode `fortress` after its first.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Part {
+    /// The one that takes in orphans.
+    Init,
+    /// The worker.
+    Work,
 }
 
 /// A user and its group.

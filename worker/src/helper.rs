@@ -6,6 +6,7 @@ mod become_user;
 mod kill_user;
 mod knock;
 mod list_files;
+mod sweep;
 
 use std::{fmt, io::Write as _, process::ExitCode};
 
@@ -13,6 +14,7 @@ pub use as_user::as_user;
 pub use kill_user::kill_user;
 pub use knock::knock;
 pub use list_files::{FileHeader, list_files};
+pub use sweep::sweep;
 
 /// What `as-user` exits with when there is no such program: the shells' convention.
 pub const NOT_FOUND: u8 = 127;

@@ -24,7 +24,7 @@ use crate::exit::Exit;
 #[must_use]
 pub fn run() -> ExitCode {
     start_log();
-    match supervise() {
+    match doors_and_worker().and_then(|(relays, worker)| supervise(relays, worker)) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("init cannot go on: {error}");
@@ -38,19 +38,26 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest. A relay that has run for as long begins with the first rest again.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-fn supervise() -> io::Result<ExitCode> {
-    // Before there are children, so that none ends unseen.
-    let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM])?;
+fn doors_and_worker() -> io::Result<(Vec<Relay>, Command)> {
     let myself = std::env::current_exe()?;
-    let mut relays = [
+    let relays = vec![
         Relay::new(
             inside::COORDINATOR_DOOR,
             relay(&myself, inside::COORDINATOR_TCP, inside::COORDINATOR_DOOR),
         ),
         Relay::new(inside::GATEWAY_DOOR, relay(&myself, inside::GATEWAY_TCP, inside::GATEWAY_DOOR)),
     ];
+    let mut worker = Command::new(&myself);
+    worker.arg("work").stdin(Stdio::null());
+    Ok((relays, worker))
+}
+
+/// Starts the relays and the worker, hands signals on, takes in orphans, until the worker has ended.
+pub(crate) fn supervise(mut relays: Vec<Relay>, mut worker: Command) -> io::Result<ExitCode> {
+    // Before there are children, so that none ends unseen.
+    let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM])?;
     relays.iter_mut().for_each(Relay::start);
-    let worker = Command::new(&myself).arg("work").stdin(Stdio::null()).spawn()?;
+    let worker = worker.spawn()?;
     let worker = pid_of(&worker).ok_or_else(|| io::Error::other("the worker has no process id"))?;
     // Signals can only be waited for without a limit: in a thread, so that a rest can end here.
     let (sender, receiver) = mpsc::channel();
@@ -77,7 +84,7 @@ fn supervise() -> io::Result<ExitCode> {
 
 /// A door's relay, which is started again when it has ended. Without it the door is still open to the worker, who
 /// dials the socket itself: so a relay that does not start is said, and no more.
-struct Relay {
+pub(crate) struct Relay {
     door: &'static str,
     command: Command,
     /// While it runs.

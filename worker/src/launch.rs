@@ -166,7 +166,8 @@ fn base_env(places: &Places, path: &str) -> BTreeMap<String, String> {
         ("GIT_TERMINAL_PROMPT", "0"),
         ("DEBIAN_FRONTEND", "noninteractive"),
     ];
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    let tmp = places.tmp.as_ref().map(|tmp| ("TMPDIR".to_owned(), tmp.display().to_string()));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(tmp).collect()
 }
 
 /// Looks a program up as execvp(3) does; with a `/`, in the work tree.

@@ -19,6 +19,7 @@ use crate::{
     outbox,
     report::{short, without_work},
     verdict::{RELEASED, Verdict},
+    work::Service,
 };
 
 /// Waits between tries: from 0.1 s, doubling, to 2 s.
@@ -76,31 +77,40 @@ pub enum NoTask {
     Outbox(io::Error),
 }
 
+impl NoTask {
+    /// Whether it is the worker's token that the coordinator does not take.
+    #[must_use]
+    pub fn is_of_the_key(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        error.code().is_some_and(|code| matches!(code.status(), 401 | 403))
+    }
+}
+
 /// Waits for a task and starts it, however often the coordinator is away or the start comes too late. A lease
-/// is on disk, in `lease_file`, before it is started. One that is not started goes back.
+/// is on disk, in `lease_file` (where somebody would read it), before it is started. One that is not started goes
+/// back.
 ///
 /// # Errors
 /// [`NoTask`].
 pub async fn begin(
-    client: &WorkerClient,
-    queue: &QueueName,
-    lease_file: &Path,
+    service: &Service,
+    lease_file: Option<&Path>,
     drain: &CancellationToken,
 ) -> Result<Begun, NoTask> {
     loop {
         let leased = tokio::select! {
             biased;
             () = drain.cancelled() => return Err(NoTask::Drained),
-            leased = lease(client, queue) => leased?,
+            leased = lease(&service.client, &service.queue) => leased?,
         };
         let held = HeldLease {
             task: leased.task.id.clone(),
             token: leased.lease.token.clone(),
             attempt: leased.lease.attempt,
         };
-        let client = client.with_lease(held.clone());
+        let client = service.client.with_lease(held.clone());
         let note = LeaseNote { lease: held.clone(), timeout_s: Some(leased.task.timeout_s) };
-        if let Err(error) = outbox::write_whole(lease_file, &note) {
+        if let Err(error) = lease_file.map_or(Ok(()), |file| outbox::write_whole(file, &note)) {
             give_back(&client, &format!("outbox_broken: {error}"), lease_file).await;
             return Err(NoTask::Outbox(error));
         }
@@ -110,7 +120,7 @@ pub async fn begin(
                 give_back(&client, RELEASED, lease_file).await;
                 return Err(NoTask::Drained);
             }
-            started = start(&client) => started,
+            started = start(&client, service.own_key.is_some()) => started,
         };
         match started {
             Ok((started, asked)) => return Ok(Begun { leased, started, asked, client, held }),
@@ -125,7 +135,8 @@ pub async fn begin(
     }
 }
 
-fn forget(lease_file: &Path) {
+fn forget(lease_file: Option<&Path>) {
+    let Some(lease_file) = lease_file else { return };
     if let Err(error) = std::fs::remove_file(lease_file)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -137,7 +148,7 @@ fn forget(lease_file: &Path) {
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Gives a lease back. Where the coordinator did take the start, whose answer did not come, it is reported lost.
-async fn give_back(client: &LeasedClient, reason: &str, lease_file: &Path) {
+async fn give_back(client: &LeasedClient, reason: &str, lease_file: Option<&Path>) {
     let release = Release { reason: short(reason.to_owned()) };
     let giving = async {
         match until_answered(async || client.release(&release).await).await {
@@ -192,11 +203,12 @@ async fn lease(client: &WorkerClient, queue: &QueueName) -> Result<Leased, NoTas
     }
 }
 
-async fn start(client: &LeasedClient) -> Result<(Started, Instant), ClientError> {
+async fn start(client: &LeasedClient, own_key: bool) -> Result<(Started, Instant), ClientError> {
     let mut backoff = Backoff::new();
     loop {
         let asked = Instant::now();
-        match client.start().await {
+        let started = if own_key { client.start_with_own_key().await } else { client.start().await };
+        match started {
             // The task went back to its queue.
             Err(error) if error.code() == Some(Code::GatewayUnavailable) => return Err(error),
             Err(error) if error.is_passing() => backoff.wait().await,

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use worker::{
     command_line::{CommandLine, Mode},
     exit::Exit,
-    helper, init, work,
+    fortress, helper, init, work,
 };
 
 fn main() -> ExitCode {
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         Mode::AsUser { user, command } => helper::as_user(user, &command),
         Mode::KillUser { user, signal } => helper::kill_user(user, signal),
         Mode::Knock { socket } => helper::knock(&socket),
+        Mode::Fortress { part } => fortress::main(part),
+        Mode::Sweep { user, but, folders } => helper::sweep(user, &but, &folders),
         Mode::ListFiles { folder } => helper::list_files(&folder),
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use protocol::inside;
+use rustix::process::Pid;
 
 use crate::command_line::User;
 
@@ -22,10 +23,14 @@ pub struct Places {
     pub mirror: PathBuf,
     /// A folder in memory that does not exist yet, for what the worker writes: the agent's HOME is in it.
     pub scratch: PathBuf,
-    /// The folder of sockets.
-    pub doors: PathBuf,
-    /// The host folder that outlives the sandbox.
+    /// What is written for the coordinator, until it has it.
     pub outbox: PathBuf,
+    /// Whether somebody delivers the outbox when this worker is gone.
+    pub heir: bool,
+    /// How the agent's processes are known.
+    pub reach: Reach,
+    /// The agent's TMPDIR, where `/tmp` is not the sandbox's own.
+    pub tmp: Option<PathBuf>,
     /// The folder of agent files.
     pub agent_files: PathBuf,
     /// The folder of installed agents.
@@ -34,8 +39,17 @@ pub struct Places {
     pub path: String,
 }
 
+/// How the agent's processes are told from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// They are those of a user that is the agent's alone.
+    User,
+    /// They are those below a process, which takes in orphans: the agent's user is the worker's too.
+    Below(Pid),
+}
+
 /// Where the toolchain's programs are, unless the sandbox's environment says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Places {
     /// The places of a sandbox, and the PATH that its launcher gave to it.
@@ -49,8 +63,10 @@ impl Places {
             work: inside::WORK.into(),
             mirror: inside::MIRROR.into(),
             scratch: Path::new(inside::HOME).parent().unwrap_or(Path::new("/tmp")).to_owned(),
-            doors: inside::DOORS.into(),
             outbox: inside::OUTBOX.into(),
+            heir: true,
+            reach: Reach::User,
+            tmp: None,
             agent_files: inside::AGENT_FILES.into(),
             agent_programs: inside::AGENT_PROGRAMS.into(),
             path: std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),

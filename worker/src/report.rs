@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use crate::{attempt::Made, lease::until_answered, outbox, verdict::Verdict};
 
-/// Writes the report where the launcher finds it if this sandbox dies now. A disk that is full is said, and costs
+/// Writes the report, where there is an heir, where the launcher finds it if this sandbox dies now. A disk that is full is said, and costs
 /// no report: it is sent from memory.
-pub fn hold(outbox: &Outbox, lease: &HeldLease, report: &Report) {
+pub fn hold(heir: Option<&Outbox>, lease: &HeldLease, report: &Report) {
+    let Some(outbox) = heir else { return };
     let held = HeldReport { lease: lease.clone(), report: report.clone() };
     if let Err(error) = outbox::write_whole(&outbox.report(), &held) {
         tracing::warn!("the report is not in the outbox, and lost if this sandbox dies now: {error}");
@@ -23,22 +24,21 @@ pub fn hold(outbox: &Outbox, lease: &HeldLease, report: &Report) {
 }
 
 /// Uploads the artifacts, repeating each until it is answered.
-pub async fn upload(outbox: &Outbox, lease: &HeldLease, report: &mut Report, client: &LeasedClient) {
+pub async fn upload(outbox: &Outbox, report: &mut Report, client: &LeasedClient) {
     let began = Instant::now();
     upload_all(outbox, report, client).await;
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     report.stages.push(Stage { name: "upload".to_owned(), ms });
-    // Again, so that whoever posts it posts the same.
-    hold(outbox, lease, report);
 }
 
 /// Posts the result, until it is answered. Then nothing is left for the launcher to do. A refusal is an answer: the
 /// coordinator keeps what it wants of it as evidence.
-pub async fn deliver(outbox: &Outbox, lease: &HeldLease, report: &Report, client: &LeasedClient) {
+pub async fn deliver(heir: Option<&Outbox>, lease: &HeldLease, report: &Report, client: &LeasedClient) {
     match until_answered(async || client.result(report).await).await {
         Ok(accepted) => tracing::info!("{} is {}", lease.task, accepted.state),
         Err(error) => tracing::warn!("the report of {} was refused: {error}", lease.task),
     }
+    let Some(outbox) = heir else { return };
     let marked = outbox::create(&outbox.delivered()).and_then(|file| file.sync_all());
     if let Err(error) = marked {
         tracing::warn!("the launcher will send the report again: {error}");

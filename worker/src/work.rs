@@ -3,7 +3,9 @@
 use std::{io, path::Path, time::Duration};
 
 use protocol::{
-    client::{Endpoint, WorkerClient},
+    Secret,
+    client::{ClientError, Endpoint, WorkerClient},
+    ids::{AgentName, QueueName},
     inside::{self, Outbox, WorkerConfig},
 };
 use tokio::{
@@ -26,7 +28,7 @@ use crate::{
     messages::Mailbox,
     output::Output,
     places::Places,
-    report,
+    privileges, report,
     verdict::Verdict,
 };
 
@@ -34,6 +36,7 @@ use crate::{
 #[must_use]
 pub fn main() -> Exit {
     start_log();
+    privileges::hide_memory();
     let config = match read_config(Path::new(inside::WORKER_CONFIG)) {
         Ok(config) => config,
         Err(error) => {
@@ -45,8 +48,9 @@ pub fn main() -> Exit {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let places = Places::inside()?;
-            run(&places, &config, drain_on_sigterm()?).await
+            let door = Endpoint::Unix(Path::new(inside::DOORS).join(inside::COORDINATOR_DOOR));
+            let service = Service::new(door, &config).map_err(io::Error::other)?;
+            run(&Places::inside()?, &service, drain_on_sigterm()?).await
         })
     });
     done.unwrap_or_else(|error| {
@@ -59,7 +63,37 @@ fn read_config(path: &Path) -> io::Result<WorkerConfig> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-fn drain_on_sigterm() -> io::Result<CancellationToken> {
+/// Whom a worker works for.
+pub struct Service {
+    /// Its door.
+    pub client: WorkerClient,
+    /// The queue that it takes tasks from.
+    pub queue: QueueName,
+    /// For tasks that name no agent.
+    pub default_agent: AgentName,
+    /// The agents' key, instead of one that is made for each attempt.
+    pub own_key: Option<Secret>,
+    /// What every task's owner is to know of this worker.
+    pub notes: Vec<String>,
+}
+
+impl Service {
+    /// As a launcher configures it.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn new(door: Endpoint, config: &WorkerConfig) -> Result<Self, ClientError> {
+        Ok(Self {
+            client: WorkerClient::new(door, config.token.clone())?,
+            queue: config.queue.clone(),
+            default_agent: config.default_agent.clone(),
+            own_key: None,
+            notes: Vec::new(),
+        })
+    }
+}
+
+pub(crate) fn drain_on_sigterm() -> io::Result<CancellationToken> {
     let drain = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let told = drain.clone();
@@ -75,15 +109,21 @@ fn drain_on_sigterm() -> io::Result<CancellationToken> {
 ///
 /// # Errors
 /// What makes the same end likely for every task: the outbox, a process that cannot be started.
-pub async fn run(places: &Places, config: &WorkerConfig, drain: CancellationToken) -> io::Result<Exit> {
-    let door = Endpoint::Unix(places.doors.join(inside::COORDINATOR_DOOR));
-    let client = WorkerClient::new(door, config.token.clone()).map_err(io::Error::other)?;
+pub async fn run(places: &Places, service: &Service, drain: CancellationToken) -> io::Result<Exit> {
     let outbox = Outbox::at(&places.outbox);
-    match begin(&client, &config.queue, &outbox.lease(), &drain).await {
-        Ok(begun) => Ok(work(places, config, &outbox, begun, drain).await),
+    let lease_file = places.heir.then(|| outbox.lease());
+    match begin(service, lease_file.as_deref(), &drain).await {
+        Ok(begun) => Ok(work(places, service, &outbox, begun, drain).await),
         Err(NoTask::Drained) => Ok(Exit::Done),
         Err(error @ NoTask::Refused(_)) => {
             tracing::error!("{error}");
+            if error.is_of_the_key() {
+                tracing::error!(
+                    "401 or 403 is a key mismatch: this worker's token (FORTRESS_API_KEY in a fortress) is not one \
+                     that this coordinator made for the queue {}; start it anew, with a token made for it",
+                    service.queue
+                );
+            }
             Ok(Exit::Refused)
         }
         Err(NoTask::Outbox(error)) => Err(error),
@@ -101,15 +141,16 @@ impl Drop for Beside {
 
 async fn work(
     places: &Places,
-    config: &WorkerConfig,
+    service: &Service,
     outbox: &Outbox,
     begun: Begun,
     drain: CancellationToken,
 ) -> Exit {
     let (output, events, store) = match files(outbox) {
         Ok(files) => files,
-        Err(error) => return report_broken(outbox, &begun, &error, &drain).await,
+        Err(error) => return report_broken(places, outbox, &begun, &error, &drain).await,
     };
+    service.notes.iter().for_each(|note| output.error(note));
     let sender = tokio::spawn(send(events, begun.client.clone()));
     let (stopper, mailbox) = (Stopper::new(), Mailbox::default());
     let beside = beside(&begun, &stopper, &mailbox, &output, &drain);
@@ -117,8 +158,8 @@ async fn work(
         places,
         task: &begun.leased.task,
         base: Base::of(places, &begun.client),
-        default_agent: &config.default_agent,
-        key: begun.started.virtual_key.as_ref(),
+        default_agent: &service.default_agent,
+        key: service.own_key.as_ref().or(begun.started.virtual_key.as_ref()),
         output: &output,
         store: &store,
         stopper: &stopper,
@@ -128,13 +169,16 @@ async fn work(
     output.stage("upload");
     let (log, log_tail) = output.end_log();
     let mut report = report::of(made, log, log_tail);
-    report::hold(outbox, &begun.held, &report);
+    let heir = places.heir.then_some(outbox);
+    report::hold(heir, &begun.held, &report);
     let deliver = async {
-        report::upload(outbox, &begun.held, &mut report, &begun.client).await;
+        report::upload(outbox, &mut report, &begun.client).await;
+        // Again, so that whoever posts it posts the same.
+        report::hold(heir, &begun.held, &report);
         // Events first: when the result is in, the coordinator takes no more of them.
         output.end_events();
         let _ = sender.await;
-        report::deliver(outbox, &begun.held, &report, &begun.client).await;
+        report::deliver(heir, &begun.held, &report, &begun.client).await;
     };
     let delivered = deliver_or_drain(deliver, &drain).await;
     // For the launcher, which sends what was not sent.
@@ -153,12 +197,19 @@ fn files(outbox: &Outbox) -> io::Result<(Output, SpoolReader, Store)> {
 }
 
 /// The end of an attempt that could not begin.
-async fn report_broken(outbox: &Outbox, begun: &Begun, error: &io::Error, drain: &CancellationToken) -> Exit {
+async fn report_broken(
+    places: &Places,
+    outbox: &Outbox,
+    begun: &Begun,
+    error: &io::Error,
+    drain: &CancellationToken,
+) -> Exit {
     tracing::error!("the outbox takes no files: {error}");
     let reason = format!("sandbox_broken: the outbox takes no files: {error}");
     let report = report::without_work(Verdict::lost(reason));
-    report::hold(outbox, &begun.held, &report);
-    let deliver = report::deliver(outbox, &begun.held, &report, &begun.client);
+    let heir = places.heir.then_some(outbox);
+    report::hold(heir, &begun.held, &report);
+    let deliver = report::deliver(heir, &begun.held, &report, &begun.client);
     match deliver_or_drain(deliver, drain).await {
         Exit::Done => Exit::Broken,
         other => other,

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
 
 /// Users that nobody else has; not those of `tests/attempt`.
 const ALONE: u32 = 62_001;
@@ -116,4 +120,32 @@ fn init_ends_as_the_worker_does_and_the_worker_tells_bad_configuration() {
     assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("/run/code-workers/config/worker.json"));
     assert_eq!(worker().arg("no-such-mode").output().unwrap().status.code(), Some(64));
+}
+
+/// Files of a process that its own user may not look into belong to root.
+#[test]
+fn a_workers_memory_and_descriptors_are_closed_to_its_own_user() {
+    if !is_root() {
+        return;
+    }
+    let (program, uid) = (env!("CARGO_BIN_EXE_code-workers-worker"), PLAIN.to_string());
+    let mut plain = Command::new("setpriv");
+    plain.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", program, "fortress", "--part", "work"]);
+    // It waits for what it is told.
+    let mut worker =
+        plain.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let folder = format!("/proc/{}/fd", worker.id());
+    let of_root = || std::fs::metadata(&folder).unwrap().uid() == 0;
+    let is_worker = || std::fs::read(format!("/proc/{}/cmdline", worker.id())).unwrap().ends_with(b"work\0");
+    let until = Instant::now() + Duration::from_secs(20);
+    while !(of_root() && is_worker()) && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    let looked = Command::new("setpriv")
+        .args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "ls", &folder])
+        .stderr(Stdio::null())
+        .status();
+    assert!(!looked.unwrap().success() && of_root());
+    drop(worker.stdin.take());
+    assert_eq!(worker.wait().unwrap().code(), Some(64));
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json as JsonBody,
+    body::Body,
     extract::State,
     http::StatusCode,
     response::{IntoResponse as _, Response},
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use protocol::{
     Code, Problem, QueueName, TaskId,
     keys::MintKey,
-    lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Release, Started},
+    lease::{Beat, Heartbeat, HeartbeatQuery, LeaseQuery, Release, StartRequest, Started},
     limits,
     report::{Accepted, Report},
 };
@@ -21,7 +22,7 @@ use super::{
     auth::Worker,
     blocking,
     error::Failure,
-    extract::{Json, LeaseHeaders, Params, Queries},
+    extract::{Json, LeaseHeaders, Params, Queries, parse, whole},
 };
 use crate::{
     Coordinator,
@@ -69,10 +70,13 @@ pub(super) async fn start(
     Extension(worker): Extension<Worker>,
     Params(id): Params<TaskId>,
     lease: LeaseHeaders,
+    body: Body,
 ) -> Result<JsonBody<Started>, Failure> {
+    let body = whole(body).await?;
+    let wanted: StartRequest = if body.is_empty() { StartRequest::default() } else { parse(&body)? };
     let claim = claim(&coordinator, &worker, &id, &lease)?;
     let key = match coordinator.queue.is_agents(&id, claim) {
-        Some(true) => Some(mint(&coordinator, &id, claim).await?),
+        Some(true) if !wanted.own_key => Some(mint(&coordinator, &id, claim).await?),
         _ => None,
     };
     let expires_at = coordinator.queue.start(&id, claim, coordinator.clock.now()).await?;

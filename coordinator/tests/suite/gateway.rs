@@ -143,3 +143,16 @@ async fn what_is_under_way_at_the_end_is_accounted_for_when_it_is_known() {
     assert_eq!((usage.requests, usage.spent_usd.to_string().as_str()), (1, "0.0015"));
     assert_eq!(usage.held_usd.nanos(), 0);
 }
+
+#[tokio::test]
+async fn a_worker_with_its_own_key_needs_no_gateway_and_is_given_none() {
+    let house = House::open().await;
+    house.submit(agent("t")).await;
+    let worker = house.worker("q").await;
+    let leased = worker.lease().await.unwrap();
+    let lease = worker.with(&leased);
+    let started = lease.start_with_own_key().await.unwrap();
+    assert_eq!((started.virtual_key, started.budget_usd), (None, None));
+    let accepted = lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    assert_eq!(accepted.state, TaskState::Succeeded);
+}

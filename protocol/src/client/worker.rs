@@ -4,7 +4,6 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response};
-use serde_json::json;
 
 use super::{ANSWER, ClientError, Connection, Endpoint, innermost};
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     headers,
     ids::{QueueName, TaskId},
     inside::HeldLease,
-    lease::{Beat, Heartbeat, LeaseQuery, Leased, Release, Started},
+    lease::{Beat, Heartbeat, LeaseQuery, Leased, Release, StartRequest, Started},
     report::{Accepted, Report},
     secret::Secret,
     task::Artifact,
@@ -100,7 +99,19 @@ impl LeasedClient {
     /// # Errors
     /// `lease_lost`, `gateway_unavailable` (the task went back to its queue), and as any call.
     pub async fn start(&self) -> Result<Started, ClientError> {
-        self.connection.json(self.request(Method::POST, "start").json(&json!({}))).await
+        self.start_by(&StartRequest::default()).await
+    }
+
+    /// The same for a worker that has a key for its agents already: it is given none.
+    ///
+    /// # Errors
+    /// `lease_lost`, and as any call.
+    pub async fn start_with_own_key(&self) -> Result<Started, ClientError> {
+        self.start_by(&StartRequest { own_key: true }).await
+    }
+
+    async fn start_by(&self, wanted: &StartRequest) -> Result<Started, ClientError> {
+        self.connection.json(self.request(Method::POST, "start").json(wanted)).await
     }
 
     /// `GET /tasks/{id}/base`: the pinned base, as a git bundle of one ref. A body that ends before its length is an

@@ -36,7 +36,7 @@ impl<'a> Base<'a> {
     /// The mirror, where there is one.
     #[must_use]
     pub fn of(places: &'a Places, client: &'a LeasedClient) -> Self {
-        if places.mirror.exists() { Self::Mirror(&places.mirror) } else { Self::Door(client) }
+        if places.mirror.join("HEAD").exists() { Self::Mirror(&places.mirror) } else { Self::Door(client) }
     }
 
     /// Makes a repository that has the base: `git` is where it comes to be, and `bare` says of which kind. The

@@ -24,7 +24,7 @@ use worker::{
     log::Log,
     messages::Mailbox,
     output::Output as Sink,
-    places::Places,
+    places::{Places, Reach},
 };
 
 /// Users that nobody else has.
@@ -49,8 +49,10 @@ pub(crate) fn places(folder: &Path, uid: u32) -> Places {
         work: at("work"),
         mirror: at("mirror.git"),
         scratch: at("scratch"),
-        doors: at("doors"),
         outbox: at("outbox"),
+        heir: true,
+        reach: Reach::User,
+        tmp: None,
         agent_files: at("agents"),
         agent_programs: at("programs"),
         path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
@@ -97,8 +99,13 @@ impl Place {
         Some(place)
     }
 
+    /// Something in its folder.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.places.mirror.with_file_name(name)
+    }
+
     pub(crate) fn commit_source(&self, files: &[(&str, &str)]) -> String {
-        let source = self.places.mirror.with_file_name("source");
+        let source = self.at("source");
         git(&source, &["init", "--quiet", "--initial-branch", "main"]);
         for (name, content) in files {
             let path = source.join(name);
@@ -183,7 +190,7 @@ impl Place {
 
     /// The result of an agent that changed something, cloned as its receiver would.
     pub(crate) fn received(&self, outcome: &Outcome) -> PathBuf {
-        let received = self.places.mirror.with_file_name("received");
+        let received = self.at("received");
         let mirror = self.places.mirror.to_str().unwrap();
         git(&self.places.outbox, &["clone", "--quiet", mirror, received.to_str().unwrap()]);
         let bundle = outcome.file("bundle");

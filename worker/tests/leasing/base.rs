@@ -42,7 +42,7 @@ async fn a_base_comes_through_the_door_and_the_work_goes_back() {
         return;
     };
     let task = place.assignment(place.agent_work("go"), 60);
-    let mut door = Door::open(&place.places.doors, task, 45);
+    let mut door = Door::open(&place.at("doors"), task, 45);
     door.give_base(bundle, 0);
     let worker = Worker::start(&place);
     let (report, _) = door.report().await;
@@ -58,7 +58,7 @@ async fn a_bundle_that_is_cut_is_asked_for_again_and_its_half_is_not_kept() {
     let script = "find .git -name 'tmp_*'; git fsck --no-dangling 2>&1; git status --short";
     let Some((place, bundle)) = without_mirror(script) else { return };
     let task = place.assignment(place.agent_work("go"), 60);
-    let mut door = Door::open(&place.places.doors, task, 45);
+    let mut door = Door::open(&place.at("doors"), task, 45);
     door.give_base(bundle, 2);
     let worker = Worker::start(&place);
     for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn a_bundle_that_is_cut_is_asked_for_again_and_its_half_is_not_kept() {
 async fn a_repository_that_the_agent_broke_costs_no_work_there_either() {
     let Some((place, bundle)) = without_mirror("echo new > new.txt; rm -rf .git/objects") else { return };
     let task = place.assignment(place.agent_work("go"), 60);
-    let mut door = Door::open(&place.places.doors, task, 45);
+    let mut door = Door::open(&place.at("doors"), task, 45);
     door.give_base(bundle, 0);
     let worker = Worker::start(&place);
     let (report, _) = door.report().await;
@@ -91,7 +91,7 @@ async fn what_is_not_the_base_is_not_worked_on() {
         if bundle.is_some() {
             task.base_commit = "1".repeat(40);
         }
-        let mut door = Door::open(&place.places.doors, task, 45);
+        let mut door = Door::open(&place.at("doors"), task, 45);
         door.give_base(bundle.map_or_else(Vec::new, |_| good), 0);
         let worker = Worker::start(&place);
         let (report, _) = door.report().await;

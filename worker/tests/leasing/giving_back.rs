@@ -15,7 +15,7 @@ use crate::{
 async fn a_worker_that_waits_for_a_task_ends_at_once() {
     let Some(place) = Place::new() else { return };
     let task = place.assignment(place.exec_work(&["true"]), 60);
-    let mut door = Door::without_task(&place.places.doors, task);
+    let mut door = Door::without_task(&place.at("doors"), task);
     let worker = Worker::start(&place);
     door.until_it_is(&Happened::Waiting).await;
     worker.drain.cancel();
@@ -47,7 +47,7 @@ async fn a_start_whose_answer_is_out_is_reported_as_released() {
 async fn told_to_end_at(place: &Place, verb: Verb) -> (Door, PathBuf, Worker) {
     let ran = place.places.work.join("ran");
     let task = place.assignment(place.exec_work(&["touch", ran.to_str().unwrap()]), 60);
-    let mut door = Door::open(&place.places.doors, task, 45);
+    let mut door = Door::open(&place.at("doors"), task, 45);
     door.silence(verb);
     let worker = Worker::start(place);
     door.until_it_is(if verb == Verb::Start { &Happened::StartAsked } else { &Happened::Started }).await;
@@ -59,7 +59,7 @@ async fn told_to_end_at(place: &Place, verb: Verb) -> (Door, PathBuf, Worker) {
 async fn a_running_task_is_released_with_its_partial_work() {
     let script = "trap 'echo asked > asked.txt; exit' TERM\necho partial > partial.txt; touch started\nwhile :; do sleep 0.1; done";
     let Some(place) = Place::with_agent(script) else { return };
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("go"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("go"), 60), 45);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
     worker.drain.cancel();

@@ -61,7 +61,7 @@ fn errors(door: &Door) -> Vec<String> {
 async fn messages_are_the_next_turn_of_the_same_conversation_however_its_prompts_come() {
     for (by, argument) in [("stdin", ""), ("argument", "{prompt}"), ("file", "{prompt_file}")] {
         let Some(place) = place(by, argument, true) else { return };
-        let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("begin\n"), 60), 45);
+        let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("begin\n"), 60), 45);
         let worker = Worker::start(&place);
         there(place.places.work.join("started")).await;
         door.tell("one\n");
@@ -87,7 +87,7 @@ async fn messages_are_the_next_turn_of_the_same_conversation_however_its_prompts
 #[tokio::test]
 async fn a_message_is_acknowledged_when_it_was_handed_over_and_not_before() {
     let Some(place) = place("stdin", "", true) else { return };
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("begin\n"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("begin\n"), 60), 45);
     door.silence(Verb::Artifact);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
@@ -110,7 +110,7 @@ async fn a_message_is_acknowledged_when_it_was_handed_over_and_not_before() {
 #[tokio::test]
 async fn a_message_to_an_agent_that_cannot_go_on_is_answered_and_acknowledged() {
     let Some(place) = place("stdin", "", false) else { return };
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("begin\n"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("begin\n"), 60), 45);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
     door.tell("one");
@@ -129,7 +129,7 @@ async fn a_message_to_an_agent_that_cannot_go_on_is_answered_and_acknowledged() 
 #[tokio::test]
 async fn a_message_that_comes_while_results_are_uploaded_is_answered() {
     let Some(place) = place("stdin", "", true) else { return };
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("begin\n"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("begin\n"), 60), 45);
     door.silence(Verb::Artifact);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
@@ -150,7 +150,7 @@ async fn a_message_that_comes_while_results_are_uploaded_is_answered() {
 #[tokio::test]
 async fn a_cancel_after_a_message_is_heard_and_the_message_is_answered() {
     let Some(place) = place("stdin", "", true) else { return };
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("begin\n"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("begin\n"), 60), 45);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
     door.tell("one");

@@ -47,7 +47,7 @@ async fn a_disk_that_is_full_costs_artifacts_and_not_the_result() {
         return;
     };
     let disk = Disk::mount(&place.places.outbox);
-    let mut door = Door::open(&place.places.doors, place.assignment(place.agent_work("go"), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.agent_work("go"), 60), 45);
     let worker = Worker::start(&place);
     there(place.places.work.join("started")).await;
     disk.fill();
@@ -68,7 +68,7 @@ async fn an_outbox_that_takes_no_files_ends_the_attempt_with_a_reason() {
         let ran = place.places.work.join("ran");
         let task = place.assignment(place.exec_work(&["touch", ran.to_str().unwrap()]), 60);
         in_the_way(&place.places.outbox.join(name));
-        let mut door = Door::open(&place.places.doors, task, 45);
+        let mut door = Door::open(&place.at("doors"), task, 45);
         let worker = Worker::start(&place);
         let (report, taken) = door.report().await;
         assert_eq!((report.outcome, taken), (Outcome::Lost, true), "{name}");
@@ -96,7 +96,7 @@ async fn a_lease_that_cannot_be_noted_goes_back_and_is_not_started() {
     let Some(place) = Place::new() else { return };
     let disk = Disk::mount(&place.places.outbox);
     disk.fill();
-    let mut door = Door::open(&place.places.doors, place.assignment(place.exec_work(&["true"]), 60), 45);
+    let mut door = Door::open(&place.at("doors"), place.assignment(place.exec_work(&["true"]), 60), 45);
     let worker = Worker::start(&place);
     let reason = door.until(|happened| match happened {
         Happened::StartAsked => Some("it was started".to_owned()),

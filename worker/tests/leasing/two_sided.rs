@@ -28,7 +28,7 @@ fn signal_all(pids: &[Pid], signal: Signal) {
 async fn the_agent_is_dead_before_the_task_is_given_away_whatever_grace_it_had() {
     for cancelled in [false, true] {
         let Some(place) = Place::new() else { return };
-        let mut door = Door::open(&place.places.doors, place.assignment(endless(&place), 60), LEASE_S);
+        let mut door = Door::open(&place.at("doors"), place.assignment(endless(&place), 60), LEASE_S);
         let worker = Worker::start(&place);
         there(place.places.work.join("started")).await;
         if cancelled {
@@ -53,7 +53,7 @@ async fn the_agent_is_dead_before_the_task_is_given_away_whatever_grace_it_had()
 async fn a_worker_that_was_stopped_finds_its_lease_over_at_once() {
     for whole_sandbox in [false, true] {
         let Some(place) = Place::new() else { return };
-        let mut door = Door::open(&place.places.doors, place.assignment(endless(&place), 600), LEASE_S);
+        let mut door = Door::open(&place.at("doors"), place.assignment(endless(&place), 600), LEASE_S);
         let worker = Process::start(&place);
         there(place.places.work.join("started")).await;
         door.until_it_is(&Happened::Beat(0)).await;

@@ -6,11 +6,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use protocol::{Secret, inside::WorkerConfig};
+use protocol::{Secret, client::Endpoint, inside::WorkerConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use worker::{exit::Exit, work};
+use worker::{
+    exit::Exit,
+    work::{self, Service},
+};
 
 use crate::place::{PATIENCE, Place, places};
 
@@ -28,6 +31,10 @@ fn config() -> WorkerConfig {
     }
 }
 
+fn service(doors: &Path) -> Service {
+    Service::new(Endpoint::Unix(doors.join("coordinator.sock")), &config()).unwrap()
+}
+
 /// A worker in this process, with threads of its own.
 pub(crate) struct Worker {
     pub(crate) drain: CancellationToken,
@@ -36,12 +43,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(place: &Place) -> Self {
-        let (places, drain) = (place.places.clone(), CancellationToken::new());
+        let (places, service) = (place.places.clone(), service(&place.at("doors")));
+        let drain = CancellationToken::new();
         let told = drain.clone();
         let (tell, ended) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            let _ = tell.send(runtime.unwrap().block_on(work::run(&places, &config(), told)));
+            let _ = tell.send(runtime.unwrap().block_on(work::run(&places, &service, told)));
         });
         Self { drain, ended }
     }
@@ -109,6 +117,7 @@ async fn a_worker_of_another_test() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let uid = std::env::var(UID).unwrap().parse().unwrap();
     let places = places(Path::new(&folder), uid);
-    let exit = work::run(&places, &config(), CancellationToken::new()).await;
+    let exit =
+        work::run(&places, &service(&Path::new(&folder).join("doors")), CancellationToken::new()).await;
     println!("{exit:?}");
 }
