@@ -36,6 +36,8 @@ fn services_come_back_after_a_reboot_and_leave_nothing_when_they_are_uninstalled
     let done = machine.user("code-workers send --wait --exec demo -- sh -c 'echo by $(id -un)'").ok();
     assert_eq!(done, "by agent\n");
 
+    a_task_outlives_its_launcher(&machine);
+
     // A task is at work when the machine goes down.
     machine.user("code-workers send --id over --exec demo -- sh -c 'echo begun; sleep 8; echo ended'").ok();
     machine.start(&["code-workers", "logs", "-f", "over"]).wait_for("begun");
@@ -131,6 +133,17 @@ fn the_credential_is_the_key(machine: &Machine) {
     let said = machine.user(INSTALL).ok();
     assert!(said.contains("restart code-workers-coordinator"), "{said}");
     machine.user("code-workers list").ok();
+}
+
+/// And is not begun anew, though the services' manager starts the launcher anew.
+fn a_task_outlives_its_launcher(machine: &Machine) {
+    machine.user("code-workers send --id orphan --exec demo -- sh -c 'echo begun; sleep 4; echo ended'").ok();
+    let mut logs = machine.start(&["code-workers", "logs", "-f", "orphan"]);
+    logs.wait_for("begun");
+    machine.user("systemctl --user kill --signal=KILL --kill-whom=main code-workers-launcher@demo").ok();
+    assert_eq!(logs.wait(), 0, "{}", logs.told());
+    assert_eq!(logs.told().matches("begun").count(), 1, "{}", logs.told());
+    machine.journal().wait_for("code-workers-launcher@demo.service: Scheduled restart job");
 }
 
 fn hardened(machine: &Machine) {
