@@ -6,6 +6,7 @@
 #
 #   --repo NAME[=PATH-OR-URL]  keep a sandbox waiting for this repository; registers it first where a path is given
 #   --vsock                    let VMs reach both servers through vsock: two system units, for which it asks sudo
+#   --vm HOST                  and set up coordinator-shim in this VM, through ssh: skia:7222 for what runs in its Docker
 #   --from FOLDER              take the programs from there instead of building them
 #   --no-install               name what is missing on the machine instead of installing it
 #   --dry-run                  say each step, and do none
@@ -17,15 +18,15 @@ cd "$(dirname "$0")"
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 usage_error() { usage >&2; exit 2; }
-DRY_RUN=0 from='' vsock=0 repos=()
+DRY_RUN=0 from='' vsock=0 vm='' repos=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dry-run) DRY_RUN=1 ;;
     --no-install) NO_INSTALL=1 ;;
     --vsock) vsock=1 ;;
-    --from | --repo)
+    --from | --repo | --vm)
         [ -n "${2:-}" ] || usage_error
-        if [ "$1" = --repo ]; then repos+=("$2"); else from=$2; fi
+        case $1 in --repo) repos+=("$2") ;; --vm) vm=$2 vsock=1 ;; *) from=$2 ;; esac
         shift
         ;;
     -h | --help) usage; exit 0 ;;
@@ -222,6 +223,14 @@ relays() { # the system's part: what VMs connect to
     done
 }
 
+shim() { # what sandboxes in the VM's Docker call skia
+    [ -n "$vm" ] || return 0
+    doing "set up coordinator-shim in $vm: ssh $vm sudo …/setup.sh up"
+    [ "$DRY_RUN" = 1 ] || tar -c -C "$PWD/install/vm" . -C "$(cd "$from" && pwd)" code-workers-relay |
+        ssh "$vm" 'folder=$(mktemp -d) && tar -x -C "$folder" && sudo "$folder/setup.sh" up; code=$?; rm -r "$folder"; exit $code' ||
+        fail "coordinator-shim is not set up in $vm: see above"
+}
+
 put_as_root() { # put_as_root SOURCE TARGET MODE
     if cmp -s "$1" "$2"; then
         there "$2"
@@ -265,5 +274,6 @@ for unit in $(running_launchers); do # those that are not named here
     launcher "${unit%.service}"
 done
 relays
+shim
 prototype
 summary

@@ -47,7 +47,7 @@ have() { command -v "$1" >/dev/null; }
 
 step 'format'
 cargo fmt --all --check
-if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh .ci/run bench/src/*.sh e2e/src/*/*.sh; fi
+if have shellcheck; then shellcheck -x -- *.sh run-worker install/*.sh install/vm/*.sh .ci/run bench/src/*.sh e2e/src/*/*.sh; fi
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
 # Takes away what install.sh installed: services, units, programs. Your keys, tasks and repositories' mirrors are kept.
 #
-#   ./uninstall.sh [--purge]
+#   ./uninstall.sh [--purge] [--vm HOST]
 #
+#   --vm HOST  take coordinator-shim away from this VM too, through ssh
 #   --purge    take the keys and the data away too
 #   --dry-run  say each step, and do none
 set -euo pipefail
 cd "$(dirname "$0")"
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
-DRY_RUN=0 purge=0
+DRY_RUN=0 purge=0 vm=''
 while [ $# -gt 0 ]; do
     case $1 in
     --dry-run) DRY_RUN=1 ;;
     --purge) purge=1 ;;
+    --vm)
+        [ -n "${2:-}" ] || { usage >&2; exit 2; }
+        vm=$2
+        shift
+        ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
     esac
@@ -75,7 +81,14 @@ lingering() {
     }
 }
 
+shim() {
+    [ -n "$vm" ] || return 0
+    doing "take coordinator-shim away from $vm: ssh $vm sudo sh -s down"
+    [ "$DRY_RUN" = 1 ] || ssh "$vm" 'sudo sh -s down' <install/vm/setup.sh || fail "it is still in $vm: see above"
+}
+
 require_systemd
+shim
 relays
 if user_manager_answers; then services; fi
 for name in "${programs[@]}" send_task.sh poll_task.sh run-worker; do gone "$bin/$name"; done

@@ -99,7 +99,6 @@ next() {
     if [ ! -s "$config/credentials/ANTHROPIC_API_KEY" ] && [ ! -s "$config/credentials/OPENAI_API_KEY" ]; then
         say '  ANTHROPIC_API_KEY=… ./install.sh     (or OPENAI_API_KEY; without one, agents have no model)'
     fi
-    ls -d "$data"/agents/*/ >/dev/null 2>&1 ||
-        say "  npm install --prefix $data/agents/opencode $(sed -n 's/^npm *= *"\(.*\)"$/\1/p' agents/opencode.toml)"
+    say '  code-workers doctor NAME             (looks at every link, and says what is missing, an agent CLI for instance)'
     say '  code-workers send --wait NAME "PROMPT"'
 }

@@ -133,6 +133,10 @@ fn the_credential_is_the_key(machine: &Machine) {
     let said = machine.user(INSTALL).ok();
     assert!(said.contains("restart code-workers-coordinator"), "{said}");
     machine.user("code-workers list").ok();
+    // And the gateway's: it has no other place to have it from.
+    let links = machine.user("code-workers doctor demo").out;
+    let real = links.lines().find(|line| line.contains("real keys")).unwrap();
+    assert!(real.starts_with("ok"), "{links}");
 }
 
 /// And is not begun anew, though the services' manager starts the launcher anew.

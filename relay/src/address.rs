@@ -58,7 +58,9 @@ pub enum AddressError {
     #[error("{0:?} needs two numbers: write vsock://CID:PORT, or vsock://any:PORT to listen")]
     Vsock(String),
     /// Listening where others than this machine could connect.
-    #[error("will not listen on {0}: only loopback is allowed; write tcp://127.0.0.1:PORT")]
+    #[error(
+        "will not listen on {0}: only loopback is allowed; write tcp://127.0.0.1:PORT, or say --own-network in a container that has a network of its own"
+    )]
     NotLoopback(Address),
     /// Dialling something that is not one peer.
     #[error("cannot dial {0}: name one peer and a port that is not 0")]
@@ -122,6 +124,12 @@ impl fmt::Display for Address {
 }
 
 impl ListenAddress {
+    /// An address on any interface, for a relay whose network is its own, as a container's.
+    #[must_use]
+    pub const fn on_own_network(address: Address) -> Self {
+        Self(address)
+    }
+
     /// The address.
     #[must_use]
     pub fn get(&self) -> &Address {

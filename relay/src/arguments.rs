@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// for the socket of a socket unit
     #[arg(long, value_name = "URI")]
     listen: String,
+    /// Listen on TCP beyond loopback too: for a container that has a network of its own
+    #[arg(long)]
+    own_network: bool,
     /// What to dial for every connection
     #[arg(long, value_name = "URI")]
     dial: String,
@@ -89,7 +92,11 @@ impl Arguments {
         let source = if self.listen == INHERITED {
             Some(Source::Inherited)
         } else {
-            let parsed: Result<ListenAddress, _> = self.listen.parse();
+            let parsed = if self.own_network {
+                self.listen.parse().map(ListenAddress::on_own_network)
+            } else {
+                self.listen.parse()
+            };
             let parsed = parsed.map_err(|error| faults.add("listen", error)).ok();
             parsed.zip(mode).map(|(address, mode)| Source::Address(address, mode))
         };

@@ -81,6 +81,13 @@ async fn every_bad_argument_is_named() {
 }
 
 #[tokio::test]
+async fn on_a_network_of_its_own_it_listens_for_others() {
+    let arguments = ["--listen", "tcp://0.0.0.0:0", "--dial", "tcp://127.0.0.1:1", "--own-network"];
+    let mut child = relay(&arguments).spawn().unwrap();
+    assert!(matches!(address_of(&mut child).await, Address::Tcp { host, .. } if host == "0.0.0.0"));
+}
+
+#[tokio::test]
 async fn it_does_not_dial_itself() {
     let address = "unix:///tmp/itself.sock";
     let output = soon(relay(&["--listen", address, "--dial", address]).output()).await.unwrap();
