@@ -1,97 +1,114 @@
-//! Sandboxes whose root is an image.
+//! Images: what they pin, and that the worker and the relay run in one that has nothing else.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
-use e2e::{Image, Place, tar_of_programs};
+use e2e::{Place, Process};
+use rustix::process::Signal;
 
-/// Runs a script as an `exec` task of `sample`.
-fn exec(place: &Place, script: &str) -> String {
-    let ran = place.cli(&["send", "--wait", "--id", "t", "--exec", "sample", "--", "sh", "-c", script]);
-    assert_eq!(ran.code, 0, "{}", place.cli(&["logs", "t"]).out);
-    ran.out
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(name)).unwrap()
 }
 
-/// The host's programs and a few files of an image's own, in a tar.
-fn tar(place: &Place) -> String {
-    let root = place.home().join("root");
-    fs::create_dir_all(&root).unwrap();
-    let mut programs = tar_of_programs();
-    let extract = ["--extract", "--directory", root.to_str().unwrap(), "--file", "-"];
-    assert!(
-        Command::new("tar").args(extract).stdin(programs.stdout.take().unwrap()).status().unwrap().success()
-    );
-    assert!(programs.wait().unwrap().success());
-    for (path, text) in [
-        ("etc/passwd", "root:x:0:0::/:/bin/sh\nimages-own:x:7:7::/:/bin/sh\n"),
-        ("etc/of-the-image", "its own\n"),
-        ("run/of-the-image", "not seen\n"),
-    ] {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+/// Instructions of a Dockerfile, each on one line.
+fn instructions(name: &str) -> Vec<String> {
+    let text = read(name).replace("\\\n", " ");
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Arguments of one kind of instruction.
+fn all<'a>(instructions: &'a [String], kind: &str) -> Vec<&'a str> {
+    instructions.iter().filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' ')).map(str::trim).collect()
+}
+
+fn is_version(text: &str) -> bool {
+    text.split('.').count() >= 2 && text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[test]
+fn what_an_image_is_made_of_is_pinned_and_its_user_is_not_root() {
+    for name in ["Dockerfile.worker", "Dockerfile.python"] {
+        let instructions = instructions(name);
+        for from in all(&instructions, "FROM") {
+            assert!(from.split_once(':').is_some_and(|(_, tag)| is_version(tag)), "{name}: {from}");
+        }
+        for run in all(&instructions, "RUN") {
+            for (installer, sign) in [("npm install", '@'), ("pip install", '=')] {
+                let Some((_, packages)) = run.split_once(installer) else { continue };
+                let packages = packages.split("&&").next().unwrap().split_whitespace();
+                for package in packages.filter(|word| !word.starts_with("--")) {
+                    let version = package.rsplit_once(sign).map(|(_, version)| version);
+                    assert!(version.is_some_and(is_version), "{name}: {package}");
+                }
+            }
+        }
+        let user = all(&instructions, "USER").last().copied().unwrap_or("root").to_owned();
+        assert!(
+            instructions.iter().any(|line| line.contains(&format!("--shell /bin/bash {user}"))),
+            "{name}: {user}"
+        );
     }
-    let tar = place.home().join("image.tar");
-    let create = ["--create", "--directory", root.to_str().unwrap(), "--file", tar.to_str().unwrap(), "."];
-    assert!(Command::new("tar").args(create).status().unwrap().success());
-    tar.to_str().unwrap().to_owned()
 }
 
 #[test]
-fn a_task_runs_in_an_imported_image_that_it_cannot_change() {
-    let mut place = Place::with_model("[[turn]]\ntext = 'unused'");
-    place.repo("sample", &[("hello.txt", "it is here\n")]);
-    let refused = place.cli(&["run-worker", "sample", "--image", "mine"]);
-    assert_eq!(refused.code, 64);
-    assert!(refused.err.contains("code-workers image build mine"), "{refused:?}");
+fn the_workers_image_has_the_agents_of_the_agent_files_and_the_toolchain_of_the_project() {
+    let image = read("Dockerfile.worker");
+    for agent in ["claude", "opencode"] {
+        let file = read(&format!("agents/{agent}.toml"));
+        let package =
+            file.lines().find_map(|line| line.strip_prefix("npm = \"")).unwrap().trim_end_matches('"');
+        assert!(image.split_whitespace().any(|word| word == package), "Dockerfile.worker has no {package}");
+    }
+    let manifest = read("Cargo.toml");
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap();
+    let rust = format!("toolchain install {}.", rust.trim_end_matches('"'));
+    assert!(image.contains(&rust), "Dockerfile.worker: {rust}");
+    let entry = all(&instructions("Dockerfile.worker"), "ENTRYPOINT").join("");
+    assert_eq!(entry, r#"["/opt/code-workers/bin/code-workers-worker", "fortress"]"#);
+}
 
-    place.cli(&["image", "import", "mine", &tar(&place)]).ok();
-    place.launch(&["sample", "--image", "mine"]).wait_for("1 sandbox waits for sample");
-    let seen = exec(
-        &place,
-        "cat hello.txt /etc/of-the-image; id -u; grep -c agent /etc/passwd; grep -c images-own /etc/passwd; \
-         grep -c skia /etc/hosts; ls /run; command -v python3 || echo no python; \
-         touch /etc/of-the-image /usr/new 2>/dev/null || echo read-only",
-    );
-    let wanted = "it is here its own 1001 1 0 1 code-workers no python read-only";
-    assert!(seen.split_whitespace().eq(wanted.split(' ')), "{seen}");
+/// A gVisor sandbox whose root is this folder.
+fn sandboxed(place: &Place, root: &Path) -> Command {
+    let mut command = Command::new("runsc");
+    command.arg("--root").arg(place.home().join("runsc"));
+    command.args(["--network=none", "--ignore-cgroups", "do", "--quiet", "--cwd", "/", "--root"]).arg(root);
+    command
+}
 
-    let kept = place.cli(&["image", "remove", "mine"]);
-    assert!(kept.err.contains("a sandbox uses them"), "{kept:?}");
+/// A root with nothing in it but the two programs.
+fn empty_root(place: &Place) -> std::path::PathBuf {
+    let root = place.home().join("root");
+    fs::create_dir(&root).unwrap();
+    for program in ["code-workers-worker", "code-workers-relay"] {
+        fs::copy(place.program(program), root.join(program)).unwrap();
+    }
+    root
 }
 
 #[test]
-fn an_image_built_from_a_dockerfile_says_where_its_programs_are() {
-    let Some(base) = Image::with_docker() else { return };
-    let mut place = Place::with_model("[[turn]]\ntext = 'unused'");
-    place.repo("sample", &[("hello.txt", "it is here\n")]);
-    let context = place.home().join("context");
-    fs::create_dir_all(&context).unwrap();
-    let write = |name: &str, text: &str| fs::write(context.join(name), text).unwrap();
-    write("greet", "#!/bin/sh\necho built\n");
-    let text = format!(
-        "FROM {}\nCOPY greet /opt/tools/greet\nENV PATH=/opt/tools:/usr/local/bin:/usr/bin:/bin\n",
-        base.name()
-    );
-    write("Dockerfile.mine", &text);
-    // The builder that every Docker has.
-    place.set("DOCKER_BUILDKIT", "0");
-    make_executable(&context.join("greet"));
-    let name = format!("cw-test-{}", std::process::id());
-    let file = context.join("Dockerfile.mine");
-    let built =
-        place.cli(&["image", "build", &name, context.to_str().unwrap(), "--file", file.to_str().unwrap()]);
-    let _ = Command::new("docker").args(["image", "rm", "--force", &name]).stdout(Stdio::null()).status();
-    built.ok();
-    place.launch(&["sample", "--image", &name]).wait_for("1 sandbox waits for sample");
-    assert_eq!(exec(&place, "greet").trim(), "built");
+fn the_worker_and_the_relay_need_nothing_of_an_image() {
+    let place = Place::new();
+    let root = empty_root(&place);
+    for program in ["/code-workers-worker", "/code-workers-relay"] {
+        let said = sandboxed(&place, &root).args([program, "--version"]).output().unwrap();
+        assert!(said.status.success(), "{program}: {}", String::from_utf8_lossy(&said.stderr));
+        assert!(said.stdout.starts_with(&program.as_bytes()[1..]));
+    }
 }
 
-fn make_executable(file: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+#[test]
+fn a_worker_finds_its_coordinator_by_the_names_of_the_image() {
+    let place = Place::new();
+    let root = empty_root(&place);
+    fs::create_dir(root.join("etc")).unwrap();
+    fs::create_dir(root.join("tmp")).unwrap();
+    fs::write(root.join("etc/hosts"), "127.0.0.1 skia\n").unwrap();
+    let mut command = sandboxed(&place, &root);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.envs([("REPO_NAME", "p"), ("FORTRESS_API_KEY", "t")]);
+    command.args(["/code-workers-worker", "fortress"]);
+    let mut worker = Process::start("worker", &mut command);
+    worker.wait_for("http://skia:7222 is not reachable: Connection refused");
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.wait(), 0, "{}", worker.told());
 }
