@@ -225,10 +225,17 @@ relays() { # the system's part: what VMs connect to
 
 shim() { # what sandboxes in the VM's Docker call skia
     [ -n "$vm" ] || return 0
-    doing "set up coordinator-shim in $vm: ssh $vm sudo …/setup.sh up"
-    [ "$DRY_RUN" = 1 ] || tar -c -C "$PWD/install/vm" . -C "$(cd "$from" && pwd)" code-workers-relay |
-        ssh "$vm" 'folder=$(mktemp -d) && tar -x -C "$folder" && sudo "$folder/setup.sh" up; code=$?; rm -r "$folder"; exit $code' ||
-        fail "coordinator-shim is not set up in $vm: see above"
+    local said
+    if [ "$DRY_RUN" = 1 ]; then
+        doing "set up coordinator-shim in $vm, through ssh"
+        return
+    fi
+    say "\$ ssh $vm sudo …/setup.sh up"
+    said=$(tar -c -C "$PWD/install/vm" . -C "$(cd "$from" && pwd)" code-workers-relay |
+        ssh "$vm" 'folder=$(mktemp -d) && tar -x -C "$folder" && sudo "$folder/setup.sh" up; code=$?; rm -r "$folder"; exit $code') ||
+        fail "coordinator-shim is not set up in $vm: $said"
+    say "$said"
+    case $said in *'nothing was changed'*) there "coordinator-shim in $vm" ;; *) done_steps+=("coordinator-shim in $vm") ;; esac
 }
 
 put_as_root() { # put_as_root SOURCE TARGET MODE

@@ -45,7 +45,12 @@ services() {
         run systemctl --user --no-block stop "$unit"
         run systemctl --user kill --kill-whom=main --signal=TERM "$unit"
     done
-    for unit in $(running_launchers) code-workers-gateway.service code-workers-coordinator.service; do
+    for unit in $(running_launchers); do
+        run systemctl --user stop "$unit"
+        # A keeper may still try to deliver. What it has stays in its folder.
+        [ "$DRY_RUN" = 1 ] || systemctl --user kill --signal=KILL "$unit" 2>/dev/null || true
+    done
+    for unit in code-workers-gateway.service code-workers-coordinator.service; do
         if systemctl --user is-active --quiet "$unit"; then run systemctl --user stop "$unit"; fi
     done
     for unit in $(installed_units); do run systemctl --user disable --quiet "$unit"; done

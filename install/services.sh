@@ -2,9 +2,9 @@
 # shellcheck disable=SC2034 # what is not used here is used there
 # What install.sh and uninstall.sh share. Sourced, never run.
 
-packages=(cli coordinator gateway launcher relay repository worker)
-programs=(code-workers code-workers-coordinator code-workers-gateway code-workers-launcher code-workers-relay
-    code-workers-repository code-workers-worker)
+packages=(attack cli coordinator gateway launcher relay repository worker)
+programs=(code-workers code-workers-attack code-workers-coordinator code-workers-gateway code-workers-launcher
+    code-workers-relay code-workers-repository code-workers-worker)
 config=${XDG_CONFIG_HOME:-$HOME/.config}/code-workers
 data=${XDG_DATA_HOME:-$HOME/.local/share}/code-workers
 bin=$HOME/.local/bin
