@@ -21,7 +21,7 @@ usage_error() { usage >&2; exit 2; }
 DRY_RUN=0 from='' vsock=0 vm='' repos=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --dry-run) DRY_RUN=1 ;;
+    --dry-run) DRY_RUN=1 NO_INSTALL=1 ;;
     --no-install) NO_INSTALL=1 ;;
     --vsock) vsock=1 ;;
     --from | --repo | --vm)
@@ -44,9 +44,17 @@ build() { # the programs, into $from
     [ -z "$from" ] || return 0
     need_rust
     need cc 'to build SQLite' gcc libc6-dev
-    require_all
+    require_needs
     run cargo build --release --locked --quiet "${packages[@]/#/--package=}"
+    command -v cargo >/dev/null || return 0 # a dry run
     from=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(rustc -vV | sed -n 's/^host: //p')/release
+}
+
+require_needs() { # all there, or said
+    local missed
+    [ "$DRY_RUN" = 1 ] || { require_all; return; }
+    for missed in "${missing[@]}"; do doing "install $missed"; done
+    missing=()
 }
 
 owner_key() { # makes the owner's key where there is none
@@ -167,7 +175,7 @@ serve() { # serve UNIT FILE...: enabled, and running with these files as they ar
     if [ "$(systemctl --user is-enabled "$unit" 2>/dev/null)" = enabled ]; then there "$unit"; else
         run systemctl --user enable --quiet "$unit"
     fi
-    if is_older "$unit" "$@"; then do=restart; elif systemctl --user is-active --quiet "$unit"; then return; fi
+    if is_older "$unit" "$@"; then do=restart; elif systemctl --user is-active --quiet "$unit" 2>/dev/null; then return; fi
     case $unit in
     *launcher@*) run systemctl --user --no-block $do "$unit" ;; # its tasks run to their end first
     *) run systemctl --user $do "$unit" ||
@@ -258,7 +266,7 @@ require_systemd
 need git 'repositories' git
 need curl 'the scripts' curl
 need_runsc
-require_all
+require_needs
 build
 for name in "${programs[@]}"; do
     [ -x "$from/$name" ] || [ "$DRY_RUN" = 1 ] || fail "$from/$name is not there: cargo build builds it"

@@ -72,7 +72,8 @@ require_not_up() {
 }
 
 running_launchers() { # what is just ending or starting anew too
-    systemctl --user list-units --plain --no-legend --state=active,activating,deactivating 'code-workers-launcher@*' |
+    systemctl --user list-units --plain --no-legend --state=active,activating,deactivating \
+        'code-workers-launcher@*' 2>/dev/null |
         awk '{ print $1 }'
 }
 
