@@ -42,6 +42,10 @@ pub(crate) fn status(task: &Task) -> String {
         if let Some(code) = result.exit_code {
             line("exit_code", &code);
         }
+        if !result.limits.is_empty() {
+            let names: Vec<_> = result.limits.iter().map(|limit| limit.as_str()).collect();
+            line("limits", &names.join(", "));
+        }
         if result.head.is_some() {
             let diff = result.diff;
             line("branch", &task.branch);
@@ -106,7 +110,7 @@ mod tests {
             "priority": "normal", "attempt": 2, "max_attempts": 3, "timeout_s": 60, "principal": "owner",
             "created_at": "2026-01-01T00:00:00Z", "since": "2026-01-01T00:00:02.5Z", "started_at": "2026-01-01T00:00:01Z",
             "finished_at": "2026-01-01T00:00:02.5Z",
-            "result": {"outcome": "failed", "exit_code": 3, "head": "a", "message": "bye\n\n",
+            "result": {"outcome": "failed", "exit_code": 3, "limits": ["disk", "memory"], "head": "a", "message": "bye\n\n",
                        "diff": {"files": 1, "insertions": 2, "deletions": 3}},
             "usage": {"spent_usd": "0.5", "requests": 1, "input_tokens": 10, "output_tokens": 20},
         }))
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn a_status_says_what_came_of_it() {
         let wanted = "id: t1\nrepository: sample\nstate: failed\nreason: agent_failed: it\u{fffd}[2J gave up\n\
-                      attempt: 2 of 3\nseconds: 1.5\nexit_code: 3\nbranch: code-workers/t1\n\
+                      attempt: 2 of 3\nseconds: 1.5\nexit_code: 3\nlimits: memory, disk\nbranch: code-workers/t1\n\
                       changes: 1 files, +2 -3\ntokens: 10 in, 20 out\ncost: $0.50\n";
         assert_eq!(status(&task()), wanted);
         assert_eq!(last_words(&task()), Some("bye"));

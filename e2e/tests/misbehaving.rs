@@ -4,7 +4,7 @@
 use std::fs;
 
 use e2e::{Place, Ran};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An agent that is a script of the repository; its argument is what it is to do.
 const SCRIPTED: &str = r#"
@@ -100,6 +100,7 @@ fn an_agent_that_never_ends_is_ended_with_all_that_it_started() {
     let (ran, task) = send(&place, "endless", script, &["--timeout", "2"]);
     assert_eq!((ran.code, &task["state"]), (3, &"timed_out".into()), "{task:#}");
     assert!(patch(&place, "endless").contains("+more"), "partial work comes back");
+    assert_eq!(task["result"]["limits"], json!(["time"]), "{task:#}");
 }
 
 #[test]
@@ -137,28 +138,7 @@ fn a_flood_of_output_is_cut_and_said_so() {
     let (_, end) = logs.rsplit_once("\"kind\":\"dropped\"").expect("the cut is told");
     assert!(end.contains("\"text\":\"the end\""), "the end is on the stream");
     assert!(task["result"]["log_tail"].as_str().unwrap().contains("the end"), "the end is kept");
-}
-
-#[test]
-fn an_agent_that_is_out_of_memory_or_room_ends_its_task() {
-    let mut place = Place::new();
-    place.agent_file("scripted", SCRIPTED);
-    place.configure("[sandbox]\nwork_mb = 64\nmemory_mb = 1024\n");
-    place.model("[[turn]]\ntext = 'unused'");
-    place.up();
-    place.repo("sample", &[("agent.sh", AGENT), ("a.txt", "one\n")]);
-    place.launch(&["sample", "--agent", "scripted"]);
-    let (_, task) = send(
-        &place,
-        "full",
-        "head -c 1000000000 /dev/zero > big || { rm big; echo more >> a.txt; exit 9; }",
-        &[],
-    );
-    assert_eq!(task["result"]["exit_code"], 9, "ENOSPC, not a full host: {task:#}");
-    assert!(patch(&place, "full").contains("+more"));
-    let eat = "python3 -c 'x = [bytearray(1 << 20) for _ in range(100000)]'";
-    let (ran, task) = send(&place, "hungry", eat, &["--timeout", "60"]);
-    assert_eq!(ran.code, 1, "it ends, and not well: {task:#}");
+    assert_eq!(task["result"]["limits"], json!(["output"]), "{task:#}");
 }
 
 #[test]

@@ -98,6 +98,7 @@ pub(crate) mod tests {
             diff: DiffStat::default(),
             tokens: Tokens::default(),
             stages: Vec::new(),
+            limits: std::collections::BTreeSet::new(),
             log_tail: String::new(),
             artifacts: Vec::new(),
         };

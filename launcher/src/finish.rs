@@ -103,6 +103,7 @@ mod tests {
     use crate::test_door::{Came, Door};
     use protocol::client::Endpoint;
     use protocol::folders::Folders;
+    use protocol::inside::SandboxLimits;
     use protocol::{QueueName, Secret};
     use std::path::Path;
 
@@ -131,6 +132,7 @@ mod tests {
             queue: queue.clone(),
             token: Secret::new("t"),
             default_agent: "opencode".parse().unwrap(),
+            limits: SandboxLimits::default(),
         };
         let folder = of_worker(&home.folders, &worker.worker_id);
         let watch = folder.make(&worker).unwrap();

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use protocol::inside::Outbox;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
@@ -20,6 +21,9 @@ use crate::lines::{News, Order, Stopped};
 use crate::settings::{self, Home};
 use crate::step::{Heard, Life, Step};
 use crate::{outbox, relays};
+
+/// How long a sandbox that was killed may take to end. One whose processes are stuck in gVisor does not.
+const DEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Keeps the sandbox whose plan is in `folder` until nothing of it is left.
 pub(crate) async fn run(folder: &Path, file: Option<&Path>) -> u8 {
@@ -113,6 +117,9 @@ async fn watch(
                         say(&News::Leased(task));
                     }
                 }
+                if outbox::is_delivered(outbox) {
+                    life.delivered(now);
+                }
                 Step::Nothing
             }
             Happened::Heard(heard) => life.heard(heard, now),
@@ -130,6 +137,11 @@ async fn watch(
                     tracing::warn!(%error, "cannot kill the sandbox; what runs of it is ended by force");
                     return Ok(Exit::Signal(9));
                 }
+                let gone = tokio::time::timeout(DEAD_WITHIN, sandbox.wait()).await;
+                return gone.unwrap_or_else(|_| {
+                    tracing::warn!("the sandbox does not end; what runs of it is ended by force");
+                    Ok(Exit::Signal(9))
+                });
             }
         }
     }

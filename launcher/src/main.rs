@@ -1,6 +1,7 @@
 //! `code-workers-launcher`: keeps sandboxes waiting for a queue, and delivers what a dead one left.
 
 mod attend;
+mod caches;
 mod deliver;
 mod events;
 mod finish;

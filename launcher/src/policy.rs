@@ -47,7 +47,7 @@ pub(crate) fn policy(
         },
         tmp_bytes: config.tmp_bytes,
         limits: Limits {
-            memory_bytes: config.memory_bytes,
+            memory_bytes: whole_sandbox(config.memory_bytes),
             cpu_millis: u32::try_from(cpus)?.saturating_mul(1000),
             processes: config.processes,
             open_files: OPEN_FILES,
@@ -60,6 +60,12 @@ pub(crate) fn policy(
         arguments: vec!["init".to_owned()],
         environment: environment(config, runtime, image.and_then(|image| image.path)),
     })
+}
+
+/// What a sandbox may use whose programs may use so much: gVisor itself takes some, for the files in `/work` above
+/// all, and the worker must end an agent that uses up its own before the kernel ends the sandbox.
+fn whole_sandbox(programs: u64) -> u64 {
+    programs.saturating_add(programs / 4).saturating_add(256 << 20)
 }
 
 /// On a disk, which the run folder often is not.
@@ -85,6 +91,9 @@ fn read_only(config: &Config, folder: &SandboxFolder) -> anyhow::Result<Vec<Moun
     mounts.push(mirror.context("the repository has no mirror here; `code-workers repo add` makes it")?);
     for toolchain in &config.toolchains {
         mounts.push(mount(toolchain, &toolchain.to_string_lossy())?);
+    }
+    for cache in &config.caches {
+        mounts.push(mount(&cache.host, &cache.inside.to_string_lossy())?);
     }
     Ok(mounts)
 }

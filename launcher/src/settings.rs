@@ -9,6 +9,8 @@ use protocol::ids::{AgentName, ImageName, QueueName};
 use protocol::secret::Secret;
 use protocol::settings::{Faults, Key, Settings, Sources};
 
+use crate::caches::{self, Cache};
+
 const MIB: u64 = 1 << 20;
 
 /// What the command line asks for.
@@ -86,8 +88,10 @@ pub(crate) struct Config {
     pub(crate) relay: PathBuf,
     pub(crate) agent_files: Option<PathBuf>,
     pub(crate) toolchains: Vec<PathBuf>,
+    pub(crate) caches: Vec<Cache>,
     pub(crate) memory_bytes: u64,
     pub(crate) work_bytes: u64,
+    pub(crate) work_files: u64,
     pub(crate) tmp_bytes: u64,
     pub(crate) processes: u64,
     /// The names of the variables that hold real keys.
@@ -108,8 +112,10 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
     let mut settings = Settings::new(sources);
     let default_agent: AgentName = settings.or(&Key::TASK_AGENT, built_in_agent()?);
     let bytes = |settings: &mut Settings, key, mib| at_least_one(settings, key, mib) * MIB;
+    let caches = caches::read(&mut settings, &folders, &wish.queue);
     let config = Config {
         home: read_home(&mut settings, folders),
+        caches,
         file,
         queue: wish.queue,
         parallel: wish.parallel,
@@ -123,6 +129,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         toolchains: settings.list(&Key::SANDBOX_TOOLCHAINS).into_iter().map(PathBuf::from).collect(),
         memory_bytes: bytes(&mut settings, &Key::SANDBOX_MEMORY, 4096),
         work_bytes: bytes(&mut settings, &Key::SANDBOX_WORK, 10_240),
+        work_files: at_least_one(&mut settings, &Key::SANDBOX_FILES, 1_000_000),
         tmp_bytes: bytes(&mut settings, &Key::SANDBOX_TMP, 1024),
         processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
         real_keys: settings.real_key_variables(),

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::Context;
 use protocol::WorkerId;
 use protocol::client::ClientError;
-use protocol::inside::WorkerConfig;
+use protocol::inside::{SandboxLimits, WorkerConfig};
 use protocol::worker::NewWorker;
 use sandbox::Runtime;
 use tokio::process::{Child, Command};
@@ -49,6 +49,10 @@ pub(crate) async fn start(config: &Config, runtime: &Runtime) -> Result<Kept, No
         queue: config.queue.clone(),
         token: registered.token,
         default_agent: config.agent.clone(),
+        limits: SandboxLimits {
+            memory_bytes: Some(config.memory_bytes),
+            work_files: Some(config.work_files),
+        },
     };
     keep(config, runtime, &worker).map_err(NotKept::Here)
 }

@@ -15,6 +15,9 @@ const IDLE_GRACE: Duration = Duration::from_secs(3);
 /// to take what there is (30 s) and to send it (5 s).
 pub(crate) const BUSY_GRACE: Duration = KILL_GRACE.saturating_add(Duration::from_secs(80));
 
+/// How long a sandbox whose report was delivered may take to end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(15);
+
 /// What the keeper heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -74,6 +77,13 @@ impl Life {
             (_, None) => self.end(IDLE_GRACE, now),
             (Heard::Order(Order::End), Some(_)) => self.end(BUSY_GRACE, now),
             (Heard::Order(Order::Drain) | Heard::LauncherGone, Some(_)) => Step::Nothing,
+        }
+    }
+
+    /// Its worker has reported, and has nothing more to do.
+    pub(crate) fn delivered(&mut self, now: Instant) {
+        if !matches!(self.next, Some(Next::Kill(_))) {
+            self.next = Some(Next::Kill(now + LEAVE_WITHIN));
         }
     }
 
@@ -160,6 +170,18 @@ mod tests {
             assert_eq!(life.until(), Some(due + BUSY_GRACE));
             assert_eq!(life.time_is_up(due + BUSY_GRACE), Step::Kill);
         }
+    }
+
+    #[test]
+    fn a_sandbox_that_has_reported_and_does_not_end_is_killed() {
+        let now = Instant::now();
+        let mut life = Life::default();
+        life.leased(note(1, Some(60)), now);
+        life.delivered(now);
+        life.delivered(now + LEAVE_WITHIN / 2);
+        assert_eq!(life.until(), Some(now + LEAVE_WITHIN), "no more time when it is seen again");
+        assert_eq!(life.time_is_up(now + LEAVE_WITHIN), Step::Kill);
+        assert!(!life.overrun());
     }
 
     #[test]

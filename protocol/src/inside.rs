@@ -68,6 +68,21 @@ pub struct WorkerConfig {
     pub token: Secret,
     /// For tasks that name no agent.
     pub default_agent: AgentName,
+    /// What its sandbox may use.
+    #[serde(default)]
+    pub limits: SandboxLimits,
+}
+
+/// Limits that the worker watches, so that the agent ends before they take the worker too, and its work comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxLimits {
+    /// Bytes of memory of all programs inside together. The sandbox itself has somewhat more. `None`: not watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Files and folders in `/work`, the checkout's own included. `None`: not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_files: Option<u64>,
 }
 
 /// The files of an outbox. The worker writes each whole (under another name, flushed, then renamed), but the events.

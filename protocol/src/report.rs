@@ -1,5 +1,7 @@
 //! What a worker says at the end of an attempt. It is a claim, made from inside the sandbox.
 
+use std::{collections::BTreeSet, fmt};
+
 use serde::{Deserialize, Serialize};
 
 use crate::task::Artifact;
@@ -18,6 +20,45 @@ pub enum Outcome {
     Cancelled,
     /// The worker had to stop for a reason that is not the task's; the task is tried again.
     Lost,
+}
+
+/// A limit that an attempt met. What it did to the attempt is the report's reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The sandbox's memory: the agent is ended shortly before it is full.
+    Memory,
+    /// Processes and threads of the agent: a further one is refused (EAGAIN).
+    Processes,
+    /// The size of `/work` or `/tmp`: what does not fit is refused (ENOSPC).
+    Disk,
+    /// Files and folders in `/work`: the agent is ended.
+    Files,
+    /// Output: what is over it is dropped.
+    Output,
+    /// The task's run time: the agent is ended.
+    Time,
+}
+
+impl Limit {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Disk => "disk",
+            Self::Files => "files",
+            Self::Output => "output",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// What the branch changes.
@@ -46,9 +87,12 @@ pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
     /// Why, where it did not succeed: a word (`agent_failed`, `agent_missing`, `no_such_base`,
-    /// `budget_spent`, …), then perhaps a colon and a sentence with the remedy.
+    /// `budget_spent`, `limit_memory`, …), then perhaps a colon and a sentence with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Limits that struck, whatever came of it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub limits: BTreeSet<Limit>,
     /// The program's exit code; 128 + the signal's number where a signal ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

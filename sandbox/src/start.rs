@@ -22,6 +22,9 @@ use crate::{cgroup, console, destroy, root_folder, spec};
 /// How long what a dead sandbox printed may take to arrive. Its end comes with the last of its processes.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether the kernel has killed something: nothing tells of it.
+const LOOK_FOR_KILLS: Duration = Duration::from_millis(500);
+
 /// How long `runsc kill` may take.
 const KILL_TIME: Duration = Duration::from_secs(20);
 
@@ -246,7 +249,17 @@ fn command_line(
 impl Sandbox {
     /// Waits until PID 1 has ended. May be called again: it answers the same.
     pub(crate) async fn wait(&mut self) -> io::Result<Exit> {
-        let status = self.child.wait().await?;
+        let starved = tokio::select! {
+            status = self.child.wait() => status.map(Some)?,
+            () = killed_for_memory(&self.cgroups) => None,
+        };
+        let status = match starved {
+            Some(status) => status,
+            None => {
+                destroy::end_processes(&self.folder).await;
+                self.child.wait().await?
+            }
+        };
         if !self.console.is_finished() {
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.console).await;
         }
@@ -295,6 +308,14 @@ pub enum Signal {
     Terminate,
     /// SIGKILL: end now.
     Kill,
+}
+
+/// Ends when the kernel has killed anything of the sandbox. Where that was one of the processes that hold a guest's
+/// memory, which version 1 of cgroups ends alone, gVisor waits for it for ever.
+async fn killed_for_memory(cgroups: &[PathBuf]) {
+    while cgroup::oom_kills(cgroups) == 0 {
+        tokio::time::sleep(LOOK_FOR_KILLS).await;
+    }
 }
 
 async fn last_words(console: JoinHandle<io::Result<()>>) {

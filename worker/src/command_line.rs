@@ -50,6 +50,13 @@ pub enum Mode {
     Knock {
         /// The socket
         socket: PathBuf,
+    /// Writes how many files and folders are below a folder
+    CountFiles {
+        /// The folder
+        folder: PathBuf,
+        /// Where counting ends
+        #[arg(long, value_name = "N")]
+        most: u64,
     },
     /// Removes everything of a user's that is in these folders
     Sweep {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::limits;
+use protocol::{limits, report::Limit};
 use tokio::sync::watch;
 
 /// Why the agent has to stop before it has ended by itself.
@@ -21,6 +21,8 @@ pub enum Stop {
     Drained,
     /// The attempt's run time is over.
     TimedOut,
+    /// The sandbox is nearly full.
+    Limit(Limit),
 }
 
 impl Stop {
@@ -32,6 +34,8 @@ impl Stop {
             Self::TimedOut | Self::Drained => limits::KILL_GRACE,
             // Another worker may begin on the same task at any moment.
             Self::LeaseLost | Self::Silence => Duration::ZERO,
+            // What fills the sandbox goes on meanwhile.
+            Self::Limit(_) => Duration::ZERO,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod as_user;
 mod become_user;
+mod count_files;
 mod kill_user;
 mod knock;
 mod list_files;
@@ -11,6 +12,7 @@ mod sweep;
 use std::{fmt, io::Write as _, process::ExitCode};
 
 pub use as_user::as_user;
+pub use count_files::count_files;
 pub use kill_user::kill_user;
 pub use knock::knock;
 pub use list_files::{FileHeader, list_files};

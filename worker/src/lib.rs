@@ -1,6 +1,6 @@
 //! Everything of ours that runs inside a sandbox, in one static program of several modes: PID 1 (`init`), the
 //! worker (`work`), and helpers that it starts to act as the agent's user (`as-user`, `kill-user`,
-//! `list-files`).
+//! `list-files`, `count-files`).
 //!
 //! The worker leases one task, checks out its base, runs the agent, commits what the agent left, reports, and
 //! ends: one sandbox, one task. It listens nowhere and never holds a real key. What the agent leaves behind is
@@ -18,6 +18,7 @@ pub mod events;
 pub mod exit;
 pub mod fortress;
 pub mod git;
+pub mod guard;
 pub mod heartbeat;
 pub mod helper;
 pub(crate) mod home;

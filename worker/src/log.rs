@@ -69,6 +69,12 @@ impl<W: Write> Log<W> {
         let _ = self.file.write_all(bytes.get(..room).unwrap_or(bytes));
     }
 
+    /// Whether more came than is kept.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.came > LOG_BYTES
+    }
+
     /// A line of the worker's own.
     pub fn note(&mut self, text: &str) {
         self.add(format!("[code-workers] {text}\n").as_bytes());

@@ -110,6 +110,12 @@ impl Output {
         std::mem::replace(&mut self.lock().seen, empty)
     }
 
+    /// Whether more came than is kept; `false` when the log has ended.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.lock().log.as_ref().is_some_and(Log::is_cut)
+    }
+
     /// Ends the log: its artifact and its end. Whatever comes later is in none.
     #[must_use]
     pub fn end_log(&self) -> (Option<Artifact>, String) {

@@ -1,12 +1,14 @@
 //! Delivering a report: first whole into the outbox, then to the coordinator, until it is accepted or refused
 //! for good.
 
+use std::collections::BTreeSet;
+
 use protocol::{
     Code,
     client::LeasedClient,
     inside::{HeldLease, HeldReport, Outbox},
     limits,
-    report::{DiffStat, Report, Stage, Tokens},
+    report::{DiffStat, Limit, Report, Stage, Tokens},
     task::Artifact,
 };
 use tokio::time::Instant;
@@ -57,6 +59,7 @@ pub fn without_work(verdict: Verdict) -> Report {
         diff: DiffStat::default(),
         tokens: Tokens::default(),
         stages: Vec::new(),
+        limits: BTreeSet::new(),
         log_tail: String::new(),
         artifacts: Vec::new(),
     }
@@ -64,8 +67,9 @@ pub fn without_work(verdict: Verdict) -> Report {
 
 /// The report of what an attempt made.
 #[must_use]
-pub fn of(made: Made, log: Option<Artifact>, log_tail: String) -> Report {
+pub fn of(made: Made, limits: BTreeSet<Limit>, log: Option<Artifact>, log_tail: String) -> Report {
     Report {
+        limits,
         message: made.message,
         head: made.head,
         diff: made.diff,

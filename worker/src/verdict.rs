@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
-use protocol::report::Outcome;
+use protocol::report::{Limit, Outcome};
 
 use crate::{agent_file::Failure, control::Stop, run::Ended};
 
@@ -65,6 +65,7 @@ impl Verdict {
                 "coordinator_silent: the agent was stopped before the lease ran out".to_owned(),
             ),
             Stop::Drained => (Outcome::Lost, RELEASED.to_owned()),
+            Stop::Limit(limit) => (Outcome::Failed, at_limit(limit)),
         };
         Self { outcome, reason: Some(reason), exit_code: None }
     }
@@ -86,6 +87,17 @@ impl Verdict {
         let outcome = if reason.is_none() { Outcome::Succeeded } else { Outcome::Failed };
         Self { outcome, reason, exit_code }
     }
+}
+
+fn at_limit(limit: Limit) -> String {
+    let what = match limit {
+        Limit::Memory => {
+            ": the agent was ended when it had used up the sandbox's memory (`sandbox.memory_mb`)"
+        }
+        Limit::Files => ": the agent was ended when /work had as many files as it may (`sandbox.work_files`)",
+        Limit::Processes | Limit::Disk | Limit::Output | Limit::Time => "",
+    };
+    format!("limit_{limit}{what}")
 }
 
 fn agent_failed(failure: &Failure) -> String {

@@ -7,6 +7,7 @@ use protocol::{
     client::{ClientError, Endpoint, WorkerClient},
     ids::{AgentName, QueueName},
     inside::{self, Outbox, WorkerConfig},
+    report::{Limit, Outcome},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,6 +22,7 @@ use crate::{
     events::{Spool, SpoolReader, send},
     exit::Exit,
     git::Base,
+    guard::Guard,
     heartbeat::Heart,
     init::start_log,
     lease::{Begun, NoTask, begin},
@@ -153,7 +155,9 @@ async fn work(
     service.notes.iter().for_each(|note| output.error(note));
     let sender = tokio::spawn(send(events, begun.client.clone()));
     let (stopper, mailbox) = (Stopper::new(), Mailbox::default());
-    let beside = beside(&begun, &stopper, &mailbox, &output, &drain);
+    let mut beside = beside(&begun, &stopper, &mailbox, &output, &drain);
+    let (guard, struck) = Guard::new(places.clone(), config.limits, stopper.clone());
+    beside.0.extend([tokio::spawn(guard.clone().watch()), tokio::spawn(guard.count_files())]);
     let attempt = Attempt {
         places,
         task: &begun.leased.task,
@@ -167,8 +171,11 @@ async fn work(
     };
     let made = attempt.make().await;
     output.stage("upload");
+    let cut = output.is_cut().then_some(Limit::Output);
+    let time = (made.verdict.outcome == Outcome::TimedOut).then_some(Limit::Time);
+    let limits = struck.all().into_iter().chain(cut).chain(time).collect();
     let (log, log_tail) = output.end_log();
-    let mut report = report::of(made, log, log_tail);
+    let mut report = report::of(made, limits, log, log_tail);
     let heir = places.heir.then_some(outbox);
     report::hold(heir, &begun.held, &report);
     let deliver = async {

@@ -43,6 +43,7 @@ pub(crate) fn report(outcome: Outcome, message: &str, artifacts: Vec<Artifact>) 
         diff: DiffStat::default(),
         tokens: Tokens::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts,
     }

@@ -114,6 +114,7 @@ fn report(outcome: Outcome) -> Report {
         diff: DiffStat::default(),
         tokens: protocol::report::Tokens::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts: Vec::new(),
     }

@@ -310,6 +310,7 @@ fn report(outcome: Outcome, artifacts: Vec<Artifact>) -> Report {
         diff: DiffStat::default(),
         tokens: Tokens::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts,
     }

@@ -123,6 +123,7 @@ pub(crate) fn report(outcome: Outcome) -> Report {
         diff: DiffStat::default(),
         tokens: TokenCount::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts: Vec::new(),
     }

@@ -72,12 +72,16 @@ impl Key {
         SANDBOX_MEMORY = None, Some("sandbox.memory_mb");
         /// MiB of `/work` in one sandbox.
         SANDBOX_WORK = None, Some("sandbox.work_mb");
+        /// Files and folders in `/work` of one sandbox.
+        SANDBOX_FILES = None, Some("sandbox.work_files");
         /// MiB of `/tmp` in one sandbox; it counts as memory.
         SANDBOX_TMP = None, Some("sandbox.tmp_mb");
         /// Processes and threads of the agent.
         SANDBOX_PROCESSES = None, Some("sandbox.processes");
         /// Host folders that are mounted read-only at the same path, such as a toolchain in a home folder.
         SANDBOX_TOOLCHAINS = None, Some("sandbox.toolchains");
+        /// Of one repository: `caches`, host folders that its sandboxes read.
+        REPO = None, Some("repo.*");
         /// A folder of agent files that stand before the built-in ones.
         AGENT_FILES = Some("CODE_WORKERS_AGENT_FILES"), Some("agents.files");
         /// `json` for logs that machines read.

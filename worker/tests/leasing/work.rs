@@ -6,7 +6,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use protocol::{Secret, client::Endpoint, inside::WorkerConfig};
+use protocol::{
+    Secret,
+    client::Endpoint,
+    inside::{SandboxLimits, WorkerConfig},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +32,7 @@ fn config() -> WorkerConfig {
         queue: "sample".parse().unwrap(),
         token: Secret::new("token"),
         default_agent: "command".parse().unwrap(),
+        limits: SandboxLimits::default(),
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) fn report(outcome: Outcome, words: u8) -> Report {
         diff: DiffStat::default(),
         tokens: Tokens::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts: Vec::new(),
     }

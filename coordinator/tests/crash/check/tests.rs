@@ -41,6 +41,7 @@ fn report(outcome: Outcome) -> Report {
         diff: DiffStat::default(),
         tokens: Tokens::default(),
         stages: Vec::new(),
+        limits: std::collections::BTreeSet::new(),
         log_tail: String::new(),
         artifacts: vec![patch()],
     }
