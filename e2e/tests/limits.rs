@@ -110,7 +110,7 @@ fn a_cache_is_read_by_its_own_repository_and_written_by_nobody() {
     let mut said = Vec::new();
     for name in ["one", "two"] {
         place.repo(name, &[("a.txt", "a\n")]);
-        place.launch(&[name]);
+        place.launch(&[name]).wait_for("waits for");
         let ran = place.cli(&["send", "--wait", "--exec", name, "--", "sh", "-c", script]);
         said.push((ran.code, ran.out.matches("wheel\n").count(), ran.out));
     }

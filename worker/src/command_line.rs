@@ -50,6 +50,7 @@ pub enum Mode {
     Knock {
         /// The socket
         socket: PathBuf,
+    },
     /// Writes how many files and folders are below a folder
     CountFiles {
         /// The folder
