@@ -2,6 +2,7 @@
 //! the start when it was interrupted.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use protocol::client::ClientError;
@@ -95,6 +96,21 @@ pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) {
     }
 }
 
+/// Removes the stores of `/work` whose sandbox has no folder any more: the run folder may be in memory, and gone with
+/// the machine's last start. A store that is young may be one of another run folder's sandboxes.
+pub(crate) fn sweep_stores(home: &Home, stores: &Path) {
+    for store in SandboxFolder::all(stores) {
+        let kept = store.path().file_name().is_some_and(|name| home.folders.sandboxes().join(name).exists());
+        if kept || store.is_young() {
+            continue;
+        }
+        match store.remove() {
+            Ok(()) => tracing::info!(store = %store.path().display(), "its sandbox is gone"),
+            Err(error) => tracing::warn!(store = %store.path().display(), %error, "cannot be removed"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +121,6 @@ mod tests {
     use protocol::folders::Folders;
     use protocol::inside::SandboxLimits;
     use protocol::{QueueName, Secret};
-    use std::path::Path;
 
     #[tokio::test]
     async fn a_report_that_is_refused_for_good_keeps_no_folder() {
@@ -167,5 +182,24 @@ mod tests {
         assert!(!was_asked_for(&elsewhere), "its keeper may want the lock just now");
         assert!(was_asked_for(&old));
         assert!(kept.path().exists());
+    }
+
+    #[test]
+    fn a_store_without_its_sandbox_is_removed_when_it_is_old() {
+        let place = tempfile::tempdir().unwrap();
+        let home = home(place.path());
+        let stores = place.path().join("stores");
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(61);
+        for (name, old) in [("kept", true), ("young", false), ("gone", true)] {
+            std::fs::create_dir_all(stores.join(name)).unwrap();
+            if old {
+                std::fs::File::open(stores.join(name)).unwrap().set_modified(long_ago).unwrap();
+            }
+        }
+        std::fs::create_dir_all(home.folders.sandboxes().join("kept")).unwrap();
+        sweep_stores(&home, &stores);
+        let left: std::collections::BTreeSet<_> =
+            std::fs::read_dir(&stores).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept", "young"].map(Into::into).into());
     }
 }

@@ -240,7 +240,7 @@ mod tests {
     use rustix::process::{Signal, getpid, kill_process};
 
     async fn next(heard: &mut mpsc::Receiver<Heard>) -> Heard {
-        tokio::time::timeout(std::time::Duration::from_secs(10), heard.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(10), heard.recv()).await.unwrap().unwrap()
     }
 
     #[tokio::test]

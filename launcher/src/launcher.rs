@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::attend::{Happened, attend, start_when_reachable};
-use crate::finish::sweep;
+use crate::finish::{sweep, sweep_stores};
 use crate::lines::{News, Order, Stopped};
+use crate::policy::work_stores;
 use crate::pool::{Decision, Pool};
 use crate::settings::{self, Config, Kind, Wish};
 use crate::shutdown::{Action, Shutdown};
@@ -54,6 +55,7 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
         tell_error(&format!("warning: {warning}"));
     }
     sweep(&config.home, &config.queue);
+    sweep_stores(&config.home, &work_stores(&config));
     let (sender, mut happened) = mpsc::channel(64);
     let mut launcher = Launcher::new(config, runtime, sender);
     loop {
