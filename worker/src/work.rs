@@ -6,7 +6,7 @@ use protocol::{
     Secret,
     client::{ClientError, Endpoint, WorkerClient},
     ids::{AgentName, QueueName},
-    inside::{self, Outbox, WorkerConfig},
+    inside::{self, Outbox, SandboxLimits, WorkerConfig},
     report::{Limit, Outcome},
 };
 use tokio::{
@@ -75,6 +75,8 @@ pub struct Service {
     pub default_agent: AgentName,
     /// The agents' key, instead of one that is made for each attempt.
     pub own_key: Option<Secret>,
+    /// What its sandbox may use.
+    pub limits: SandboxLimits,
     /// What every task's owner is to know of this worker.
     pub notes: Vec<String>,
 }
@@ -90,6 +92,7 @@ impl Service {
             queue: config.queue.clone(),
             default_agent: config.default_agent.clone(),
             own_key: None,
+            limits: config.limits,
             notes: Vec::new(),
         })
     }
@@ -156,7 +159,7 @@ async fn work(
     let sender = tokio::spawn(send(events, begun.client.clone()));
     let (stopper, mailbox) = (Stopper::new(), Mailbox::default());
     let mut beside = beside(&begun, &stopper, &mailbox, &output, &drain);
-    let (guard, struck) = Guard::new(places.clone(), config.limits, stopper.clone());
+    let (guard, struck) = Guard::new(places.clone(), service.limits, stopper.clone());
     beside.0.extend([tokio::spawn(guard.clone().watch()), tokio::spawn(guard.count_files())]);
     let attempt = Attempt {
         places,

@@ -81,6 +81,7 @@ async fn serve(told: Told, apart: bool) -> io::Result<Exit> {
         queue: told.queue,
         default_agent: told.agent,
         own_key: told.key,
+        limits: inside::SandboxLimits::default(),
         notes,
     };
     tracing::info!("taking tasks of {} from {}", service.queue, told.coordinator);
