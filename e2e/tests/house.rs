@@ -24,7 +24,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("cli", &["protocol", "repository"]),
     ("bench", &["e2e"]),
     ("attack", &["protocol"]),
-    ("e2e", &["protocol"]),
+    ("e2e", &["protocol", "sandbox"]),
 ];
 
 /// The rooms with a server; others may have one in their tests.

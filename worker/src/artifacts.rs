@@ -13,7 +13,7 @@ use protocol::{limits, task::Artifact};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::{self, File},
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter},
     time::timeout,
 };
 
@@ -26,9 +26,12 @@ pub const LOG: &str = "log";
 /// Bytes of a line before a file.
 const HEADER_BYTES: u64 = 16 * 1024;
 /// How long all files together may take: the agent's user reads them, from a tree of the agent's making.
-const COLLECT_WITHIN: Duration = Duration::from_secs(60);
-/// How long one of them may take.
-const COPY_WITHIN: Duration = Duration::from_secs(30);
+const COLLECT_WITHIN: Duration = Duration::from_secs(120);
+/// How long one of them may take. An emulated machine takes 100 MB in half a minute.
+const COPY_WITHIN: Duration = Duration::from_secs(90);
+
+/// Bytes that are written at once.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// The folder of artifacts in the outbox, and what may still go into it.
 #[derive(Debug)]
@@ -60,7 +63,9 @@ impl Store {
     /// [`Store::discard`].
     pub async fn save(&self, name: &str, from: &mut (dyn AsyncRead + Unpin + Send)) -> io::Result<Artifact> {
         let most = limits::ARTIFACT_BYTES.min(self.left.load(Ordering::Relaxed));
-        let mut file = File::from_std(outbox::create(&self.path(name))?);
+        // Each write of a file is handed to another thread: few large ones.
+        let file = File::from_std(outbox::create(&self.path(name))?);
+        let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
         let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 64 * 1024]);
         loop {
             let read = from.read(&mut buffer).await?;

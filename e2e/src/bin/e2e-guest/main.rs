@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test's own code: a panic is how it fails")]
 #![allow(clippy::print_stdout, reason = "its scenario reads it on the VM's console")]
 
+mod sandboxes;
+
 use std::os::unix::net::{UnixListener, UnixStream};
 
 fn main() {
@@ -14,6 +16,10 @@ fn main() {
         }
         ["measure", name, path, bytes] => measure(name, connect(path), bytes.parse().unwrap()),
         ["close-half", path] => e2e::close_half(&mut connect(path)).unwrap(),
+        ["sandboxes", doors, ref workers @ ..] => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(sandboxes::run(doors, workers));
+        }
         _ => panic!("{arguments:?}: no such job"),
     }
 }
