@@ -12,7 +12,7 @@ use e2e::{Disk, Place, Process, Vm, kernel_folder};
 use protocol::{
     Secret,
     client::{Endpoint, OwnerClient},
-    inside::WorkerConfig,
+    inside::{SandboxLimits, WorkerConfig},
     worker::{NewWorker, WorkerEnd},
 };
 use rustix::process::Signal;
@@ -135,6 +135,8 @@ impl Host {
             queue: new.queue,
             token: registered.token,
             default_agent: "command".parse().unwrap(),
+            // Nothing is watched inside, so that the kernel's limit is met.
+            limits: SandboxLimits::default(),
         };
         serde_json::to_string(&worker).unwrap()
     }
