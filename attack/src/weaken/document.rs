@@ -64,16 +64,7 @@ pub(super) fn edit(spec: &mut Value, weakening: &Weakening) -> Option<()> {
             }
             bind(spec, &stand_in("usr-local"), Path::new("/usr/local"), "rw")?;
         }
-        Line::AgentUser | Line::Capabilities => {
-            if weakening.line == Line::Capabilities {
-                for set in ["bounding", "effective", "permitted"] {
-                    spec["process"]["capabilities"][set] =
-                        CAPABILITIES.map(|name| format!("CAP_{name}")).into();
-                }
-            }
-            let program = format!("{AGENT_PROGRAMS}/attack/bin/code-workers-attack");
-            before_init(spec, &format!("{program} beside & while [ ! -S {BESIDE} ]; do sleep 0.02; done"))?;
-        }
+        Line::AgentUser | Line::Capabilities => beside_worker(spec, weakening.line)?,
         Line::CleanEnvironment => {
             let key = format!("ANTHROPIC_API_KEY={}", weakening.key);
             spec["process"]["env"].as_array_mut()?.push(key.into());
@@ -110,6 +101,16 @@ pub(super) fn edit(spec: &mut Value, weakening: &Weakening) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+fn beside_worker(spec: &mut Value, line: Line) -> Option<()> {
+    if line == Line::Capabilities {
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = CAPABILITIES.map(|name| format!("CAP_{name}")).into();
+        }
+    }
+    let program = format!("{AGENT_PROGRAMS}/attack/bin/code-workers-attack");
+    before_init(spec, &format!("{program} beside & while [ ! -S {BESIDE} ]; do sleep 0.02; done"))
 }
 
 /// Has a shell do something first, beside the worker and as its user.
