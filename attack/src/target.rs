@@ -24,8 +24,6 @@ pub(crate) struct Target {
     pub(crate) neighbour: Neighbour,
     /// The owner's key, as if it had leaked.
     pub(crate) owner_key: Backwards,
-    /// Whether the attacker is to play a careless host as well.
-    pub(crate) careless: bool,
     /// A virtual key whose task has ended.
     pub(crate) dead_key: Backwards,
 }

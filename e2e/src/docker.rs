@@ -11,8 +11,8 @@ use std::{
 /// When the host lacks one.
 #[must_use]
 pub fn tar_of_programs() -> Child {
-    // Where programs look for it, whatever PATH says.
-    let mut files = BTreeSet::from(["/bin/sh".to_owned()]);
+    // Where scripts look for them, whatever PATH says.
+    let mut files = BTreeSet::from(["/bin/sh", "/bin/bash"].map(str::to_owned));
     for program in PROGRAMS {
         let path = ask("sh", &["-c", "command -v \"$0\"", program]).unwrap().trim().to_owned();
         // `/lib/x/libc.so.6` and the loader: all that stands there as a path.

@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::WorkerId;
 use protocol::inside::{COORDINATOR_DOOR, GATEWAY_DOOR, Outbox, WorkerConfig};
+use protocol::{Secret, WorkerId};
 use rustix::fs::{FlockOperation, flock};
 use sandbox::{Policy, Runtime};
 use serde::de::DeserializeOwned;
@@ -88,6 +88,13 @@ impl SandboxFolder {
         folder(&self.config(), 0o700)?;
         write_private(&self.config().join("worker.json"), worker)?;
         Ok(watch)
+    }
+
+    /// Writes the worker's token where the sandbox room takes it from: for what can be told in no other way.
+    pub(crate) fn write_token(&self, token: &Secret) -> io::Result<()> {
+        let path = sandbox::token_file(&self.sandbox());
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        file.write_all(token.expose().as_bytes())
     }
 
     /// Whether it may be just being made, by somebody who does not hold its lock yet.

@@ -49,7 +49,8 @@ async fn keep(folder: &SandboxFolder, home: &Home) -> anyhow::Result<()> {
     let _watch = folder.watch()?;
     let plan = folder.plan()?;
     let mut heard = listen()?;
-    let relays = relays::open(&plan.relay, folder, &home.folders)?;
+    let doors = plan.runtime.has_mounts();
+    let relays = doors.then(|| relays::open(&plan.relay, folder, &home.folders)).transpose()?;
     let stopped = live(folder, &plan, &mut heard).await;
     drop(relays);
     say(&News::Stopped(stopped.clone()));
@@ -79,7 +80,7 @@ async fn live(folder: &SandboxFolder, plan: &Plan, heard: &mut mpsc::Receiver<He
         Err(error) => return not_started(error.to_string()),
     };
     say(&News::Started);
-    let mut life = Life::default();
+    let mut life = if plan.runtime.has_mounts() { Life::default() } else { Life::unseen() };
     match watch(&mut sandbox, &outbox, changes, heard, &mut life).await {
         Ok(exit) => stopped(exit, &sandbox, &outbox, &life),
         Err(error) => not_started(format!("cannot wait for the sandbox: {error}")),

@@ -10,7 +10,7 @@ use anyhow::Context;
 use protocol::WorkerId;
 use protocol::client::ClientError;
 use protocol::settings::EXIT_BAD_CONFIGURATION;
-use sandbox::{Docker, Knock, Runsc, Runtime};
+use sandbox::{Bare, Docker, Fortress, Knock, Runsc, Runtime};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::attend::{Happened, attend, start_when_reachable};
 use crate::finish::{sweep, sweep_stores};
 use crate::lines::{News, Order, Stopped};
-use crate::policy::work_stores;
+use crate::policy::{self, work_stores};
 use crate::pool::{Decision, Pool};
 use crate::settings::{self, Config, Kind, Wish};
 use crate::shutdown::{Action, Shutdown};
 use crate::signals::Signals;
 use crate::start::{Kept, NotKept};
-use crate::tell::{count, tell, tell_error};
+use crate::tell::{self, count, tell, tell_error};
 
 /// Refused by the coordinator: a wrong key, an unknown repository.
 const EXIT_REFUSED: u8 = 6;
@@ -50,6 +50,9 @@ pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
 
 async fn launch(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
+    if let Kind::None = config.kind {
+        tell::mark("[no sandbox] ");
+    }
     let runtime = probe(&config).await?;
     for warning in runtime.warnings() {
         tell_error(&format!("warning: {warning}"));
@@ -100,10 +103,18 @@ pub(crate) async fn probe(config: &Config) -> anyhow::Result<Runtime> {
 async fn try_out(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
     Ok(match &config.kind {
         Kind::Gvisor { runsc, .. } => Runtime::Gvisor(Runsc::probe(runsc, scratch).await?),
-        Kind::Docker { runtime, image } => {
+        Kind::Docker { runtime, image, network } => {
             let knock = Knock { program: config.worker.clone(), arguments: vec!["knock".to_owned()] };
-            Runtime::Docker(Docker::probe(Path::new("docker"), runtime, image, &knock, scratch).await?)
+            let docker = Docker::probe(Path::new("docker"), runtime, image, &knock, scratch).await?;
+            match network {
+                Some(network) => Runtime::Docker(docker.join(policy::joined(config, network)?).await?),
+                None => Runtime::Docker(docker),
+            }
         }
+        Kind::Fortress { agent, image } => {
+            Runtime::Fortress(Fortress::probe(agent, image, config.queue.as_str())?)
+        }
+        Kind::None => Runtime::None(Bare::probe()?),
     })
 }
 

@@ -55,6 +55,9 @@ struct Arguments {
     /// is never pulled
     #[arg(long)]
     image: Option<String>,
+    /// The internal network that sandboxes in Docker join; without it each has its own loopback alone
+    #[arg(long)]
+    network: Option<String>,
     /// The configuration file
     #[arg(long)]
     config: Option<PathBuf>,
@@ -93,6 +96,7 @@ async fn main() -> ExitCode {
                 agent: arguments.agent,
                 sandbox: arguments.sandbox,
                 image: arguments.image,
+                network: arguments.network,
             };
             launcher::run(wish, arguments.config).await
         }

@@ -6,11 +6,12 @@ use anyhow::Context;
 use protocol::WorkerId;
 use protocol::image::Image;
 use protocol::inside::{
-    AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, DOORS, HOME, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
+    AGENT_FILES, AGENT_PROGRAMS, AGENT_UID, BIN, COORDINATOR_DOOR, COORDINATOR_URL, DOORS, GATEWAY_DOOR,
+    HOME, MIRROR, OUTBOX, RELAY_UID, WORK, WORKER_CONFIG,
 };
 use sandbox::{
-    HostPath, HostToolchain, ImageRoot, InsidePath, Limits, Mount, Policy, Root, Runtime, SandboxId, User,
-    Work,
+    HostPath, HostToolchain, ImageRoot, InsidePath, Joined, Limits, Mount, Policy, Root, Runtime, SandboxId,
+    Shim, User, Work,
 };
 
 use crate::folder::SandboxFolder;
@@ -33,11 +34,11 @@ pub(crate) fn policy(
     Ok(Policy {
         id: SandboxId::try_from(worker.to_string())?,
         root: match (runtime, &image) {
-            (Runtime::Docker(_), _) => Root::OfRuntime,
+            (Runtime::Docker(_) | Runtime::Fortress(_) | Runtime::None(_), _) => Root::OfRuntime,
             (Runtime::Gvisor(_), Some(image)) => Root::Image(image_root(config, image)?),
             (Runtime::Gvisor(_), None) => Root::HostToolchain(HostToolchain::of_this_host()?),
         },
-        read_only: read_only(config, folder)?,
+        read_only: if runtime.has_mounts() { read_only(config, folder)? } else { Vec::new() },
         shared: vec![mount(&folder.doors(), DOORS)?, mount(folder.outbox().folder(), OUTBOX)?],
         work: Work {
             inside: InsidePath::try_from(WORK)?,
@@ -66,6 +67,17 @@ pub(crate) fn policy(
 /// all, and the worker must end an agent that uses up its own before the kernel ends the sandbox.
 fn whole_sandbox(programs: u64) -> u64 {
     programs.saturating_add(programs / 4).saturating_add(256 << 20)
+}
+
+/// The doors as containers on a network of Docker's.
+pub(crate) fn joined(config: &Config, network: &str) -> anyhow::Result<Joined> {
+    let shim = |alias: &str, port, door: &str| Shim { alias: alias.to_owned(), port, door: door.to_owned() };
+    Ok(Joined {
+        name: network.to_owned(),
+        relay: HostPath::try_from(config.relay.canonicalize()?)?,
+        doors: InsidePath::try_from(DOORS)?,
+        shims: vec![shim("skia", 7222, COORDINATOR_DOOR), shim("authproxy", 4000, GATEWAY_DOOR)],
+    })
 }
 
 /// On a disk, which the run folder often is not.
@@ -122,17 +134,28 @@ fn image_root(config: &Config, image: &Image) -> anyhow::Result<ImageRoot> {
     ImageRoot::of(&folder).with_context(|| format!("the image in {}", folder.display()))
 }
 
-/// An image says itself where its programs are; the worker and what it starts have that PATH.
 fn environment(config: &Config, runtime: &Runtime, of_image: Option<String>) -> Vec<(String, String)> {
-    let language = ("LANG".to_owned(), "C.UTF-8".to_owned());
-    if matches!(runtime, Runtime::Docker(_)) && config.toolchains.is_empty() {
-        return vec![language];
+    let mut all = vec![("LANG".to_owned(), "C.UTF-8".to_owned())];
+    // An image of Docker's says itself where its programs are; the worker and what it starts have that PATH.
+    if !matches!(runtime, Runtime::Docker(_)) || !config.toolchains.is_empty() {
+        all.push(("PATH".to_owned(), path(config, runtime, of_image)));
     }
+    if let Runtime::Docker(docker) = runtime
+        && docker.is_on_a_network()
+    {
+        all.push(("COORDINATOR_URL".to_owned(), COORDINATOR_URL.to_owned()));
+    }
+    all
+}
+
+fn path(config: &Config, runtime: &Runtime, of_image: Option<String>) -> String {
     let bin = |folder: &PathBuf| if folder.ends_with("bin") { folder.clone() } else { folder.join("bin") };
     let bins = config.toolchains.iter().map(bin).filter(|bin| bin.is_dir());
-    let path: Vec<_> = bins
-        .map(|bin| bin.to_string_lossy().into_owned())
-        .chain([of_image.unwrap_or_else(|| PATH.to_owned())])
-        .collect();
-    vec![("PATH".to_owned(), path.join(":")), language]
+    let own = match runtime {
+        // Nothing is taken from its user there.
+        Runtime::None(_) => std::env::var("PATH").ok(),
+        _ => of_image,
+    };
+    let own = own.unwrap_or_else(|| PATH.to_owned());
+    bins.map(|bin| bin.to_string_lossy().into_owned()).chain([own]).collect::<Vec<_>>().join(":")
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(file: Option<PathBuf>) -> u8 {
         }
     };
     let config = match settings::config(
-        Wish { queue, parallel: 1, once: true, agent: None, sandbox: None, image: None },
+        Wish { queue, parallel: 1, once: true, agent: None, sandbox: None, image: None, network: None },
         file,
     ) {
         Ok(config) => config,

@@ -22,6 +22,7 @@ pub(crate) struct Wish {
     pub(crate) agent: Option<AgentName>,
     pub(crate) sandbox: Option<KindName>,
     pub(crate) image: Option<String>,
+    pub(crate) network: Option<String>,
 }
 
 /// How sandboxes are stood up, as it is named.
@@ -31,13 +32,18 @@ pub(crate) enum KindName {
     Gvisor,
     /// Docker with runsc as its runtime
     Docker,
+    /// An AI Fortress, whose own launcher starts the container
+    Fortress,
+    /// No sandbox at all: the agent is you, on this machine
+    None,
 }
 
 impl std::str::FromStr for KindName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        <Self as clap::ValueEnum>::from_str(name, false).map_err(|_| "is none of gvisor, docker".to_owned())
+        <Self as clap::ValueEnum>::from_str(name, false)
+            .map_err(|_| "is none of gvisor, docker, fortress, none".to_owned())
     }
 }
 
@@ -52,7 +58,13 @@ pub(crate) enum Kind {
     Docker {
         runtime: String,
         image: String,
+        network: Option<String>,
     },
+    Fortress {
+        agent: PathBuf,
+        image: String,
+    },
+    None,
 }
 
 /// What every process of the launcher needs.
@@ -122,7 +134,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         once: wish.once,
         agent: wish.agent.unwrap_or(default_agent),
         drain: Duration::from_secs(settings.or(&Key::DRAIN, 600)),
-        kind: kind(&mut settings, wish.sandbox, wish.image),
+        kind: kind(&mut settings, wish.sandbox, wish.image, wish.network, wish.once),
         worker: sibling(&mut settings, "code-workers-worker"),
         relay: sibling(&mut settings, "code-workers-relay"),
         agent_files: settings.optional(&Key::AGENT_FILES),
@@ -149,11 +161,19 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
     settings.finish(config)
 }
 
-fn kind(settings: &mut Settings, wished: Option<KindName>, image: Option<String>) -> Kind {
+fn kind(
+    settings: &mut Settings,
+    wished: Option<KindName>,
+    image: Option<String>,
+    network: Option<String>,
+    once: bool,
+) -> Kind {
     let configured = settings.or(&Key::SANDBOX_KIND, KindName::Gvisor);
     let runsc = settings.or(&Key::RUNSC, PathBuf::from("runsc"));
     let runtime = settings.or(&Key::DOCKER_RUNTIME, "runsc".to_owned());
     let image = image.or_else(|| settings.optional(&Key::SANDBOX_IMAGE));
+    let agent = settings.optional(&Key::FORTRESS_AGENT);
+    let network = network.or_else(|| settings.optional(&Key::DOCKER_NETWORK));
     match wished.unwrap_or(configured) {
         KindName::Gvisor => {
             let parsed = image.map(|name| name.parse::<ImageName>()).transpose();
@@ -163,14 +183,26 @@ fn kind(settings: &mut Settings, wished: Option<KindName>, image: Option<String>
             });
             Kind::Gvisor { runsc, image }
         }
-        KindName::Docker => {
-            let image = image.unwrap_or_else(|| {
-                settings.fault("--sandbox docker needs an image: --image NAME (or sandbox.image)".to_owned());
-                String::new()
-            });
-            Kind::Docker { runtime, image }
+        KindName::Docker => Kind::Docker { runtime, image: wanted(settings, image, "docker"), network },
+        KindName::Fortress => {
+            if once {
+                let why =
+                    "--once cannot be had with --sandbox fortress: its workers take task after task, unseen";
+                settings.fault(why.to_owned());
+            }
+            let home = settings.variable("HOME").unwrap_or_default();
+            let agent = agent.unwrap_or_else(|| PathBuf::from(home).join("bin/agent"));
+            Kind::Fortress { agent, image: wanted(settings, image, "fortress") }
         }
+        KindName::None => Kind::None,
     }
+}
+
+fn wanted(settings: &mut Settings, image: Option<String>, kind: &str) -> String {
+    image.unwrap_or_else(|| {
+        settings.fault(format!("--sandbox {kind} needs an image: --image NAME (or sandbox.image)"));
+        String::new()
+    })
 }
 
 fn read_home(settings: &mut Settings, folders: Folders) -> Home {

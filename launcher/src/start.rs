@@ -84,6 +84,9 @@ fn spawn(
         .create(&stores)
         .with_context(|| format!("cannot make {}", stores.display()))?;
     let policy = policy(config, runtime, &worker.worker_id, folder)?;
+    if !runtime.has_mounts() {
+        folder.write_token(&worker.token)?;
+    }
     folder.write_plan(&Plan { policy, runtime: runtime.clone(), relay: config.relay.clone() })?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.keeper_log())?;
     let mut keeper = keeper(folder, config.file.as_deref(), &config.real_keys);

@@ -52,9 +52,15 @@ pub(crate) struct Life {
     lease: Option<LeaseNote>,
     next: Option<Next>,
     overrun: bool,
+    unseen: bool,
 }
 
 impl Life {
+    /// Of a sandbox that has no outbox to see a lease in: it may have a task at any time.
+    pub(crate) fn unseen() -> Self {
+        Self { unseen: true, ..Self::default() }
+    }
+
     /// Its worker has this lease; answers whether it is the sandbox's first. A lease that could not be started is
     /// followed by another.
     pub(crate) fn leased(&mut self, note: LeaseNote, now: Instant) -> bool {
@@ -74,6 +80,7 @@ impl Life {
                 self.next = None;
                 Step::Kill
             }
+            (_, None) if self.unseen => self.end(BUSY_GRACE, now),
             (_, None) => self.end(IDLE_GRACE, now),
             (Heard::Order(Order::End), Some(_)) => self.end(BUSY_GRACE, now),
             (Heard::Order(Order::Drain) | Heard::LauncherGone, Some(_)) => Step::Nothing,
@@ -138,6 +145,14 @@ mod tests {
             assert_eq!(life.until(), Some(now + IDLE_GRACE));
             assert_eq!(life.time_is_up(now), Step::Kill);
         }
+    }
+
+    #[test]
+    fn who_cannot_be_seen_into_has_the_time_of_one_with_a_task() {
+        let now = Instant::now();
+        let mut life = Life::unseen();
+        assert_eq!(life.heard(Heard::Order(Order::Drain), now), Step::Terminate);
+        assert_eq!(life.until(), Some(now + BUSY_GRACE));
     }
 
     #[test]

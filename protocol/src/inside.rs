@@ -46,6 +46,8 @@ pub const GATEWAY_DOOR: &str = "gateway.sock";
 pub const COORDINATOR_TCP: &str = "127.0.0.1:7222";
 /// Where the relay inside turns the gateway's door into TCP.
 pub const GATEWAY_TCP: &str = "127.0.0.1:4000";
+/// The coordinator's address where the doors are on a network.
+pub const COORDINATOR_URL: &str = "http://skia:7222";
 /// The gateway's address for agents.
 pub const GATEWAY_URL: &str = "http://authproxy:4000";
 

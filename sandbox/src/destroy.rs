@@ -1,15 +1,18 @@
 //! Ends a sandbox and leaves nothing behind, from nothing but its folder and its name.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::policy::SandboxId;
 use crate::start::Files;
-use crate::{cgroup, leftovers};
+use crate::{cgroup, leftovers, process};
 
+/// How often it is looked for what was started while the others were killed.
+const PASSES: u32 = 20;
 /// How often, and how long apart, a cgroup is tried whose last process is still on its way out.
 const TRIES: u32 = 200;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
@@ -51,10 +54,19 @@ pub(crate) async fn destroy(folder: &Path, id: &SandboxId) -> Result<(), Destroy
 /// Ends everything that runs of the sandbox. By force: `runsc delete --force` waits in vain for a sandbox whose
 /// `runsc run` still lives, and what it would clear away is in the folder anyway.
 pub(crate) async fn end_processes(folder: &Path) {
-    let state = Files(folder).state();
-    let also = cgroup::processes(&cgroups(folder));
+    let folder = folder.to_owned();
     // An error is a panic in there, and then what is left shows when its folders are removed.
-    let _ = tokio::task::spawn_blocking(move || leftovers::end(&state, &also)).await;
+    let _ = tokio::task::spawn_blocking(move || {
+        for _ in 0..PASSES {
+            let mut also = cgroup::processes(&cgroups(&folder));
+            also.extend(process::of(&folder));
+            leftovers::end(&Files(&folder).state(), &also);
+            if process::of(&folder).is_empty() {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 /// Ends what runs and empties what it wrote, so that the same bundle can be started again.
@@ -88,6 +100,21 @@ async fn remove_cgroups(folders: &[PathBuf]) -> io::Result<()> {
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // On the bare host: folders that were closed, such as Go's module cache is.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(folder);
+            fs::remove_dir_all(folder)
+        }
         done => done,
+    }
+}
+
+/// Makes folders writable for their owner, links not followed. What cannot be opened is told when it is to be removed.
+fn open_up(folder: &Path) {
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
     }
 }

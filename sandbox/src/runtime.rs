@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bare::{self, Bare};
 use crate::destroy::{self, DestroyError};
 use crate::docker::{self, Docker};
+use crate::fortress::{self, Fortress};
 use crate::policy::{Policy, SandboxId};
+use crate::process;
 use crate::runsc::Runsc;
 use crate::start::{self, Exit, Signal, StartError};
 
@@ -19,6 +22,10 @@ pub enum Runtime {
     Gvisor(Runsc),
     /// Docker with runsc as its runtime.
     Docker(Docker),
+    /// An AI Fortress, whose own launcher starts the container.
+    Fortress(Fortress),
+    /// Nothing: the bare host.
+    None(Bare),
 }
 
 impl Runtime {
@@ -28,8 +35,18 @@ impl Runtime {
             Self::Gvisor(runsc) => {
                 format!("runsc {}{}", runsc.version(), if runsc.rootless() { ", rootless" } else { "" })
             }
+            Self::Fortress(fortress) => {
+                format!("fortress {}, image {}", fortress.program().display(), fortress.image())
+            }
+            Self::None(_) => "no sandbox".to_owned(),
             Self::Docker(docker) => format!("Docker with {}, image {}", docker.runtime(), docker.image()),
         }
+    }
+
+    /// Whether what is mounted is seen inside: the doors, the outbox, the mirror. Else what runs inside has to find its
+    /// own way out, and nothing outlives it.
+    pub fn has_mounts(&self) -> bool {
+        !matches!(self, Self::Fortress(_))
     }
 
     /// What cannot be had this way on this machine, one plain sentence each, with what would help.
@@ -37,6 +54,8 @@ impl Runtime {
         match self {
             Self::Gvisor(runsc) => runsc.warnings(),
             Self::Docker(docker) => docker.warnings(),
+            Self::Fortress(fortress) => fortress.warnings(),
+            Self::None(bare) => bare.warnings(),
         }
     }
 }
@@ -52,6 +71,7 @@ pub struct Sandbox {
 enum Running {
     Gvisor(Box<start::Sandbox>),
     Docker(Box<docker::Container>),
+    Process(Box<process::Process>),
 }
 
 /// Starts a sandbox in `folder`, which must not be there yet and afterwards belongs to the sandbox. Answers when
@@ -63,6 +83,8 @@ pub async fn start(policy: &Policy, runtime: &Runtime, folder: &Path) -> Result<
     let running = match runtime {
         Runtime::Gvisor(runsc) => Running::Gvisor(Box::new(start::start(policy, runsc, folder).await?)),
         Runtime::Docker(docker) => Running::Docker(Box::new(docker::start(policy, docker, folder).await?)),
+        Runtime::Fortress(fortress) => Running::Process(Box::new(fortress::start(policy, fortress, folder)?)),
+        Runtime::None(_) => Running::Process(Box::new(bare::start(policy, folder)?)),
     };
     Ok(Sandbox { folder: folder.to_owned(), running })
 }
@@ -88,6 +110,7 @@ impl Sandbox {
         match &mut self.running {
             Running::Gvisor(sandbox) => sandbox.wait().await,
             Running::Docker(container) => container.wait().await,
+            Running::Process(process) => process.wait().await,
         }
     }
 
@@ -99,6 +122,7 @@ impl Sandbox {
         match &self.running {
             Running::Gvisor(sandbox) => sandbox.signal(signal).await,
             Running::Docker(container) => container.signal(signal).await,
+            Running::Process(process) => process.signal(signal, &self.folder).await,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::runsc::{MemoryLimit, Runsc};
 use crate::{cgroup, console, destroy, root_folder, spec};
 
 /// How long what a dead sandbox printed may take to arrive. Its end comes with the last of its processes.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the kernel has killed something: nothing tells of it.
 const LOOK_FOR_KILLS: Duration = Duration::from_millis(500);
@@ -323,7 +323,7 @@ async fn last_words(console: JoinHandle<io::Result<()>>) {
 }
 
 /// As a shell tells it: the code, or 128 + the signal.
-fn code(status: ExitStatus) -> u8 {
+pub(crate) fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }

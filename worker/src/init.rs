@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     io,
+    net::TcpListener,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -11,20 +12,26 @@ use std::{
 };
 
 use protocol::inside;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+};
 use signal_hook::{
     consts::{SIGCHLD, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use crate::exit::Exit;
+use crate::{
+    around::{Around, GATEWAY},
+    below,
+    exit::Exit,
+};
 
 /// Starts the relays and the worker, and ends with the worker's exit code (128 + the signal's number where a
 /// signal ended it). Everything else in the sandbox ends with PID 1.
 #[must_use]
 pub fn run() -> ExitCode {
     start_log();
-    match doors_and_worker().and_then(|(relays, worker)| supervise(relays, worker)) {
+    match Around::from_env(|name| std::env::var(name).ok()).and_then(|around| live(&around)) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("init cannot go on: {error}");
@@ -38,17 +45,38 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest. A relay that has run for as long begins with the first rest again.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-fn doors_and_worker() -> io::Result<(Vec<Relay>, Command)> {
+fn live(around: &Around) -> io::Result<ExitCode> {
+    let bare = matches!(around, Around::Nothing(_));
+    if bare {
+        set_child_subreaper(Some(getpid()))?;
+    }
+    let (relays, worker) = doors_and_worker(around)?;
+    let code = supervise(relays, worker)?;
+    if bare {
+        // Nothing ends with this process there.
+        below::signal_all(getpid(), Signal::KILL)?;
+    }
+    Ok(code)
+}
+
+fn doors_and_worker(around: &Around) -> io::Result<(Vec<Relay>, Command)> {
     let myself = std::env::current_exe()?;
-    let relays = vec![
-        Relay::new(
-            inside::COORDINATOR_DOOR,
-            relay(&myself, inside::COORDINATOR_TCP, inside::COORDINATOR_DOOR),
-        ),
-        Relay::new(inside::GATEWAY_DOOR, relay(&myself, inside::GATEWAY_TCP, inside::GATEWAY_DOOR)),
-    ];
     let mut worker = Command::new(&myself);
     worker.arg("work").stdin(Stdio::null());
+    let door = |door, address: &str| Relay::new(door, relay(around, &myself, address, door));
+    let relays = match around {
+        Around::Sandbox => vec![
+            door(inside::COORDINATOR_DOOR, inside::COORDINATOR_TCP),
+            door(inside::GATEWAY_DOOR, inside::GATEWAY_TCP),
+        ],
+        Around::Network(_) => Vec::new(),
+        Around::Nothing(_) => {
+            // This machine's ports are not ours alone: one that is free now, and taken at once.
+            let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+            worker.env(GATEWAY, format!("http://{address}"));
+            vec![door(inside::GATEWAY_DOOR, &address)]
+        }
+    };
     Ok((relays, worker))
 }
 
@@ -134,12 +162,18 @@ impl Relay {
     }
 }
 
-fn relay(myself: &Path, listen: &str, door: &str) -> Command {
+fn relay(around: &Around, myself: &Path, listen: &str, door: &str) -> Command {
     let user = inside::RELAY_UID.to_string();
-    let program = Path::new(inside::BIN).join("code-workers-relay");
-    let (listen, dial) = (format!("tcp://{listen}"), format!("unix://{}/{door}", inside::DOORS));
-    let mut command = Command::new(myself);
-    command.args(["as-user", "--uid", &user, "--gid", &user, "--"].map(OsStr::new)).arg(program);
+    let program = around.path(inside::BIN).join("code-workers-relay");
+    let listen = format!("tcp://{listen}");
+    let dial = format!("unix://{}", around.doors().join(door).display());
+    let mut command = if let Around::Nothing(_) = around {
+        Command::new(program)
+    } else {
+        let mut command = Command::new(myself);
+        command.args(["as-user", "--uid", &user, "--gid", &user, "--"].map(OsStr::new)).arg(program);
+        command
+    };
     command.args(["--listen", &listen, "--dial", &dial]).stdin(Stdio::null());
     command
 }

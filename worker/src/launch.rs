@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::{Secret, ids::AgentName, inside};
+use protocol::{Secret, ids::AgentName};
 
 use crate::{
     agent_file::{AgentFile, BadAgent, ConfigFile, ModelError, Place, PromptBy, Reading, Values, load},
@@ -96,7 +96,7 @@ impl Agent {
             model: model.cli,
             model_name: model.name,
             provider: model.provider,
-            gateway: inside::GATEWAY_URL.to_owned(),
+            gateway: places.gateway.clone(),
             home: places.home().display().to_string(),
             key: key.ok_or(CannotLaunch::NoKey)?.expose().to_owned(),
         };

@@ -9,6 +9,7 @@
 
 pub mod agent_file;
 pub(crate) mod agent_user;
+pub(crate) mod around;
 pub mod artifacts;
 pub mod attempt;
 pub(crate) mod below;

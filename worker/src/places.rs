@@ -1,4 +1,4 @@
-//! Where things are inside, in one value: the sandbox's own by [`Places::inside`].
+//! Where things are inside, in one value: the sandbox's own by `Places::of`.
 
 use std::{
     io,
@@ -6,9 +6,12 @@ use std::{
 };
 
 use protocol::inside;
-use rustix::process::Pid;
+use rustix::process::{Pid, getegid, geteuid, getpid};
 
-use crate::command_line::User;
+use crate::{
+    around::{self, Around},
+    command_line::User,
+};
 
 /// Paths and users that the worker lives by.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub struct Places {
     pub agent_programs: PathBuf,
     /// Folders of the toolchain's programs, `:` between them.
     pub path: String,
+    /// Where agents find the gateway.
+    pub gateway: String,
 }
 
 /// How the agent's processes are told from all others.
@@ -52,24 +57,35 @@ pub enum Reach {
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Places {
-    /// The places of a sandbox, and the PATH that its launcher gave to it.
+    /// The places of a sandbox, and the PATH that its launcher gave to it. Where there is no sandbox the agent is this
+    /// user, and what is below this process is the agent's.
     ///
     /// # Errors
     /// When the system does not tell where this program is.
-    pub fn inside() -> io::Result<Self> {
+    pub(crate) fn of(around: &Around) -> io::Result<Self> {
+        let (agent, reach, tmp) = match around {
+            Around::Sandbox | Around::Network(_) => {
+                (User { uid: inside::AGENT_UID, gid: inside::AGENT_UID }, Reach::User, None)
+            }
+            Around::Nothing(_) => {
+                let own = User { uid: geteuid().as_raw(), gid: getegid().as_raw() };
+                (own, Reach::Below(getpid()), Some(around.path("/tmp")))
+            }
+        };
         Ok(Self {
             helper: std::env::current_exe()?,
-            agent: User { uid: inside::AGENT_UID, gid: inside::AGENT_UID },
-            work: inside::WORK.into(),
-            mirror: inside::MIRROR.into(),
-            scratch: Path::new(inside::HOME).parent().unwrap_or(Path::new("/tmp")).to_owned(),
-            outbox: inside::OUTBOX.into(),
+            agent,
+            work: around.path(inside::WORK),
+            mirror: around.path(inside::MIRROR),
+            scratch: around.path(Path::new(inside::HOME).parent().unwrap_or(Path::new("/tmp"))),
+            outbox: around.path(inside::OUTBOX),
             heir: true,
-            reach: Reach::User,
-            tmp: None,
-            agent_files: inside::AGENT_FILES.into(),
-            agent_programs: inside::AGENT_PROGRAMS.into(),
+            reach,
+            tmp,
+            agent_files: around.path(inside::AGENT_FILES),
+            agent_programs: around.path(inside::AGENT_PROGRAMS),
             path: std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
+            gateway: std::env::var(around::GATEWAY).unwrap_or_else(|_| inside::GATEWAY_URL.to_owned()),
         })
     }
 
@@ -119,6 +135,6 @@ mod tests {
 
     #[test]
     fn home_is_where_the_protocol_says() {
-        assert_eq!(Places::inside().unwrap().home(), Path::new(inside::HOME));
+        assert_eq!(Places::of(&Around::Sandbox).unwrap().home(), Path::new(inside::HOME));
     }
 }

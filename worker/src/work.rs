@@ -9,6 +9,7 @@ use protocol::{
     inside::{self, Outbox, SandboxLimits, WorkerConfig},
     report::{Limit, Outcome},
 };
+use rustix::process::{getpid, set_child_subreaper};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    around::Around,
     artifacts::{LOG, Store},
     attempt::{Attempt, limit_time},
     control::{Stop, Stopper},
@@ -34,13 +36,19 @@ use crate::{
     verdict::Verdict,
 };
 
+/// What a task's owner is told where nothing holds its agent in.
+const NO_SANDBOX: &str =
+    "no sandbox: this runs as a user of its launcher's machine, with all that is this user's";
+
 /// The mode `work`.
 #[must_use]
 pub fn main() -> Exit {
     start_log();
     privileges::hide_memory();
-    let config = match read_config(Path::new(inside::WORKER_CONFIG)) {
-        Ok(config) => config,
+    let told = Around::from_env(|name| std::env::var(name).ok())
+        .and_then(|around| Ok((read_config(&around.path(inside::WORKER_CONFIG))?, around)));
+    let (config, around) = match told {
+        Ok(told) => told,
         Err(error) => {
             tracing::error!("{}: {error}", inside::WORKER_CONFIG);
             return Exit::BadConfiguration;
@@ -50,9 +58,13 @@ pub fn main() -> Exit {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let door = Endpoint::Unix(Path::new(inside::DOORS).join(inside::COORDINATOR_DOOR));
-            let service = Service::new(door, &config).map_err(io::Error::other)?;
-            run(&Places::inside()?, &service, drain_on_sigterm()?).await
+            let mut service = Service::new(around.coordinator(), &config).map_err(io::Error::other)?;
+            if let Around::Nothing(_) = around {
+                // Its orphans come to this process, so that none gets away from the end of its task.
+                set_child_subreaper(Some(getpid()))?;
+                service.notes.push(NO_SANDBOX.to_owned());
+            }
+            run(&Places::of(&around)?, &service, drain_on_sigterm()?).await
         })
     });
     done.unwrap_or_else(|error| {

@@ -60,12 +60,16 @@ impl Key {
         KEEP_ARTIFACTS = None, Some("retention.artifacts_days");
         /// Seconds that tasks may still run after a launcher was told to stop.
         DRAIN = Some("CODE_WORKERS_DRAIN_S"), Some("launcher.drain_s");
-        /// How sandboxes are stood up: `gvisor`, `docker`.
+        /// How sandboxes are stood up: `gvisor`, `docker`, `fortress`, `none`.
         SANDBOX_KIND = Some("CODE_WORKERS_SANDBOX"), Some("sandbox.kind");
         /// The root file system of sandboxes: an image's name.
         SANDBOX_IMAGE = Some("CODE_WORKERS_IMAGE"), Some("sandbox.image");
         /// What Docker's daemon calls its runsc.
         DOCKER_RUNTIME = None, Some("docker.runtime");
+        /// The internal network of Docker that sandboxes join, where they have one.
+        DOCKER_NETWORK = None, Some("docker.network");
+        /// The launcher of an AI Fortress, where it is not `~/bin/agent`.
+        FORTRESS_AGENT = None, Some("fortress.agent");
         /// The runsc binary, where it is not the one on PATH.
         RUNSC = Some("CODE_WORKERS_RUNSC"), Some("sandbox.runsc");
         /// MiB of memory of one sandbox.

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use tokio::process::Child;
 
 use super::render::{name, run_arguments};
-use super::{Docker, client};
+use super::{Docker, client, shims};
 use crate::policy::{Policy, SandboxId};
 use crate::start::{Exit, Files, Signal, StartError};
 
@@ -28,7 +28,9 @@ pub(crate) async fn start(policy: &Policy, docker: &Docker, folder: &Path) -> Re
     let prepare = |why| StartError::Prepare { folder: folder.to_owned(), why };
     let spawn = |why| StartError::Spawn { program: docker.program.clone(), why };
     DirBuilder::new().mode(0o700).create(folder).map_err(prepare)?;
-    let output = client::output(&docker.program, run_arguments(policy, docker)).await.map_err(spawn)?;
+    let addresses = shims::start(policy, docker).await.map_err(StartError::Docker)?;
+    let line = run_arguments(policy, docker, &addresses);
+    let output = client::output(&docker.program, line).await.map_err(spawn)?;
     if !output.status.success() {
         return Err(StartError::Docker(client::complaint(&output)));
     }
@@ -75,10 +77,16 @@ fn exit(state: &str) -> Option<Exit> {
     }
 }
 
-/// Ends and removes the container; none is no error.
+/// Ends and removes the container and its shims; none is no error.
 pub(crate) async fn destroy(docker: &Docker, id: &SandboxId) -> io::Result<()> {
-    let name = name(id);
-    let output = client::output(&docker.program, ["rm", "--force", "--volumes", &name]).await?;
+    for name in shims::names(docker, id) {
+        remove(docker, &name).await?;
+    }
+    Ok(())
+}
+
+async fn remove(docker: &Docker, name: &str) -> io::Result<()> {
+    let output = client::output(&docker.program, ["rm", "--force", "--volumes", name]).await?;
     let complaint = client::complaint(&output);
     if output.status.success() || complaint.contains("No such container") {
         return Ok(());

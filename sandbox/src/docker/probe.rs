@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tokio::net::UnixListener;
 
-use super::{Docker, client, container};
+use super::{Docker, Joined, Network, client, container};
 use crate::policy::{BadPath, HostPath, InsidePath, Limits, Mount, Policy, Root, SandboxId, Work};
 use crate::start::Exit;
 
@@ -55,6 +55,23 @@ pub enum DockerError {
         image: String,
         /// What the client said.
         why: io::Error,
+    },
+    /// There is no such network.
+    #[error("Docker has no network {name:?}: {why}; `docker network create --internal {name}` makes it")]
+    NoNetwork {
+        /// The network.
+        name: String,
+        /// What the client said.
+        why: io::Error,
+    },
+    /// It leads out.
+    #[error(
+        "the network {name:?} is not internal, so a sandbox on it could reach everything that this machine can: make one \
+         with `docker network create --internal`"
+    )]
+    OpenNetwork {
+        /// The network.
+        name: String,
     },
     /// A trial container did not reach its door.
     #[error(
@@ -133,10 +150,32 @@ impl Docker {
         let without_cgroups = check(&info, runtime, rustix::process::geteuid().is_root())?;
         let there = client::ask(program, ["image", "inspect", "--format", "{{.Id}}", image]).await;
         there.map_err(|why| DockerError::NoImage { image: image.to_owned(), why })?;
-        let docker =
-            Self { program: program.into(), runtime: runtime.into(), image: image.into(), without_cgroups };
+        let docker = Self {
+            program: program.into(),
+            runtime: runtime.into(),
+            image: image.into(),
+            without_cgroups,
+            network: Network::None,
+        };
         docker.try_out(knock, scratch).await?;
         Ok(docker)
+    }
+
+    /// The same Docker with its sandboxes on a network, which must be an internal one.
+    ///
+    /// # Errors
+    /// When it is not, or not there.
+    pub async fn join(self, joined: Joined) -> Result<Self, DockerError> {
+        let name = joined.name.clone();
+        let question = ["network", "inspect", "--format", "{{.Internal}}", &name];
+        let internal = match client::ask(&self.program, question).await {
+            Ok(internal) => internal,
+            Err(why) => return Err(DockerError::NoNetwork { name, why }),
+        };
+        if internal.trim() != "true" {
+            return Err(DockerError::OpenNetwork { name });
+        }
+        Ok(Self { network: Network::Joined(joined), ..self })
     }
 
     async fn try_out(&self, knock: &Knock, scratch: &Path) -> Result<(), DockerError> {

@@ -142,6 +142,7 @@ impl Folder {
             agent_files: inside::AGENT_FILES.into(),
             agent_programs: inside::AGENT_PROGRAMS.into(),
             path: std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
+            gateway: inside::GATEWAY_URL.to_owned(),
         };
         Ok(Self { path, places })
     }

@@ -56,6 +56,7 @@ pub(crate) fn places(folder: &Path, uid: u32) -> Places {
         agent_files: at("agents"),
         agent_programs: at("programs"),
         path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+        gateway: protocol::inside::GATEWAY_URL.to_owned(),
     }
 }
 
