@@ -15,6 +15,7 @@ mod http;
 mod load;
 mod queue;
 mod relay;
+mod sandbox;
 mod stream;
 mod systems;
 mod table;
@@ -64,6 +65,8 @@ enum Name {
     History,
     /// The relay beside socat, systemd-socket-proxyd and none: connections, round trips, bulk.
     Relay,
+    /// From the lease to the agent's start in a waiting sandbox, and the memory of those that wait.
+    Sandbox,
 }
 
 fn main() {
@@ -87,6 +90,7 @@ fn main() {
             ("waiters", runtime.block_on(waiters::run(&clients(&[1_000, 10_000]), span(10), rounds(1))))
         }
         Name::History => ("history", runtime.block_on(history::run(span(3), rounds(3)))),
+        Name::Sandbox => ("sandbox", sandbox::run(&clients(&[1, 10, 50]), rounds(20))),
         Name::Relay => ("relay", runtime.block_on(relay::run(&clients(&[1, 64]), span(2), rounds(3)))),
     };
     table::print(name, &rows, asked.json);
