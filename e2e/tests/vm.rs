@@ -16,6 +16,7 @@ use protocol::{
     worker::{NewWorker, WorkerEnd},
 };
 use rustix::process::Signal;
+use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
 /// Relays and others in the guest, each waited for until it listens.
@@ -157,13 +158,31 @@ fn a_vm_with_runsc_and_worker_carries_the_whole_protocol() {
     survivor.wait_for("begun");
     vm.console().signal(Signal::KILL);
     drop(vm);
-    let mut vm = host.boot("vm", 4);
+    let mut vm = host.boot("vm", 5);
+    an_artifact_comes_whole(&host);
     a_stream_is_seen_while_it_comes(&host);
     an_order_reaches_the_agent(&host);
     a_sandbox_without_memory_is_told(&host, &mut vm);
     survivor.wait_for("succeeded");
     let task = host.place.task("survivor");
     assert_eq!((&task["state"], &task["attempt"]), (&"succeeded".into(), &2.into()), "{task:#}");
+}
+
+fn an_artifact_comes_whole(host: &Host) {
+    // The relay is also the probe: outside of runsc it listens and dials there, as this VM's own do.
+    let script = "mkdir .artifacts; seq 200000 | head -c 1048576 >.git/part
+        cat $(yes .git/part | head -n 100) >.artifacts/large
+        /opt/code-workers/bin/code-workers-relay --listen vsock://any:5000 --dial unix:///x || echo made";
+    let mut logs = host.send("artifact", script);
+    logs.wait_for("cannot listen on vsock://any:5000: Address family not supported");
+    logs.wait_for("succeeded");
+    let got = host.runtime.block_on(async {
+        let (task, name) = ("artifact".parse().unwrap(), "large".parse().unwrap());
+        host.owner.artifact(&task, &name).await.unwrap().bytes().await.unwrap()
+    });
+    let part: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    let wanted = part.as_bytes()[..1 << 20].repeat(100);
+    assert_eq!((got.len(), Sha256::digest(got)), (wanted.len(), Sha256::digest(wanted)));
 }
 
 fn a_stream_is_seen_while_it_comes(host: &Host) {

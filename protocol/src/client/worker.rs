@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response};
+use tokio_util::io::ReaderStream;
 
 use super::{ANSWER, ClientError, Connection, Endpoint, innermost};
 use crate::{
@@ -23,6 +24,9 @@ const BEAT_ANSWER: Duration = Duration::from_secs(5);
 
 /// Time for a base's bundle, to its last byte.
 const BASE_ANSWER: Duration = Duration::from_secs(1_200);
+
+/// Bytes of a file that are read at once: each read is handed to another thread.
+const READ_BYTES: usize = 256 << 10;
 
 /// A body that comes bit by bit.
 pub struct Download {
@@ -164,7 +168,7 @@ impl LeasedClient {
             .header(headers::SHA256, &artifact.sha256)
             .header("content-length", artifact.size)
             .timeout(ANSWER * 20)
-            .body(body);
+            .body(reqwest::Body::wrap_stream(ReaderStream::with_capacity(body, READ_BYTES)));
         self.connection.send(request).await.map(|_| ())
     }
 
