@@ -18,7 +18,7 @@ apt_install() { # apt_install [-t SUITE] PACKAGE...
         as_root apt-get update -qq || true # a half-fresh list still holds what we need
         apt_updated=1
     fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >/dev/null </dev/null
 }
 
 # need COMMAND WHAT-FOR PACKAGE...: a command that apt can bring.
