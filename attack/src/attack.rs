@@ -70,20 +70,16 @@ impl Finding {
 
     /// The first that broke, else all that held.
     pub(crate) fn all(findings: impl IntoIterator<Item = Self>) -> Self {
-        let mut held = Vec::new();
+        let (mut held, mut skipped) = (Vec::new(), "nothing to try".to_owned());
         for finding in findings {
             match finding {
                 Self::Held(detail) => held.push(detail),
-                Self::NotApplicable(_) => {}
+                Self::NotApplicable(why) => skipped = why,
                 Self::Broken(_) => return finding,
             }
         }
         held.dedup();
-        if held.is_empty() {
-            Self::NotApplicable("nothing to try".to_owned())
-        } else {
-            Self::Held(held.join("; "))
-        }
+        if held.is_empty() { Self::NotApplicable(skipped) } else { Self::Held(held.join("; ")) }
     }
 
     /// The attacker wants any of these.

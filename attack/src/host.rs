@@ -1,5 +1,6 @@
 //! On the host: makes the place, runs the attacks in sandboxes, and says what came of them.
 
+mod aftermath;
 mod attempt;
 mod bystander;
 mod place;

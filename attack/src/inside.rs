@@ -6,6 +6,8 @@ mod gateway;
 mod kernel;
 mod keys;
 pub(crate) mod network;
+pub(crate) mod resources;
+pub(crate) mod results;
 mod syscall;
 
 use std::{
@@ -30,9 +32,18 @@ pub(crate) use coordinator::REPORT;
 
 /// Every attack there is.
 pub(crate) fn all() -> impl Iterator<Item = &'static Attack> {
-    [network::ATTACKS, files::ATTACKS, kernel::ATTACKS, keys::ATTACKS, coordinator::ATTACKS, gateway::ATTACKS]
-        .into_iter()
-        .flatten()
+    let categories = [
+        network::ATTACKS,
+        files::ATTACKS,
+        kernel::ATTACKS,
+        keys::ATTACKS,
+        coordinator::ATTACKS,
+        gateway::ATTACKS,
+        resources::ATTACKS,
+        // The last: they leave what the worker is to take.
+        results::ATTACKS,
+    ];
+    categories.into_iter().flatten()
 }
 
 /// What one task is to try: the agent's prompt, as JSON.

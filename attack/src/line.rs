@@ -29,6 +29,21 @@ pub(crate) enum Line {
     MintApart,
     /// The gateway passes on what its lists name, for a key that lives. Without it: everything, with the real key.
     GatewayChecks,
+    /// A limit of processes and threads.
+    Processes,
+    /// A limit of open files.
+    OpenFiles,
+    /// A limit of one file's size.
+    FileSize,
+    /// The size of /work. Without it: a gigabyte.
+    WorkSize,
+    /// The size of /tmp.
+    TmpSize,
+    /// PID 1 waits for orphans. Without it: one that does not.
+    Reaping,
+    /// The host looks at a bundle in a repository of its own. Without it: at the work tree that was left, which is
+    /// done inside as well, by the attacker.
+    CleanRepository,
     /// gVisor's own kernel. Without it: the attacker is root in a virtual machine, whose kernel is Linux.
     Kernel,
     /// The agent is a user of its own. Without it: the attacker runs beside the worker, as its user.

@@ -40,7 +40,12 @@ enum Mode {
     Weaken(weaken::WeakenArguments),
     /// Answers in a namespace of its own
     #[command(hide = true)]
-    Serve { ports: Vec<u16> },
+    Serve {
+        /// A socket without a file, too
+        #[arg(long)]
+        abstract_socket: Option<String>,
+        ports: Vec<u16>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,7 +55,9 @@ fn main() -> ExitCode {
         Mode::Inside { orders } => inside::run(&orders).map(|()| ExitCode::SUCCESS),
         Mode::Beside => inside::beside().map(|()| ExitCode::SUCCESS),
         Mode::Weaken(arguments) => weaken::run(arguments).map(|()| ExitCode::SUCCESS),
-        Mode::Serve { ports } => weaken::serve(&ports).map(|()| ExitCode::SUCCESS),
+        Mode::Serve { abstract_socket, ports } => {
+            weaken::serve(abstract_socket.as_deref(), &ports).map(|()| ExitCode::SUCCESS)
+        }
     };
     done.unwrap_or_else(|error| {
         host::complain(&format!("code-workers-attack: {error:#}"));

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Places and marks on the host.
+/// Places and marks on the host. What is not said is not there.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Target {
     /// What must not be readable inside: keys and marks. Each is written backwards here, so that a search does not
     /// find the attacker's own notes.
@@ -24,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) neighbour: Neighbour,
     /// The owner's key, as if it had leaked.
     pub(crate) owner_key: Backwards,
+    /// Whether the attacker is to play a careless host as well.
+    pub(crate) careless: bool,
     /// A virtual key whose task has ended.
     pub(crate) dead_key: Backwards,
 }

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{bystander, place::Place, weak_doors};
+use super::{aftermath, bystander, place::Place, weak_doors};
 use crate::{
     attack::{Attack, Finding, Told},
     inside::Orders,
@@ -64,6 +64,7 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
     let queue = plan.without.map_or("whole".to_owned(), |line| format!("without-{line}"));
     place.register(&queue)?;
     let mut target = place.target.clone();
+    target.careless = plan.without == Some(Line::CleanRepository);
     // What is done to a neighbour in one sandbox is not to be seen by another.
     let victim = plan
         .without
@@ -100,6 +101,9 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
     let mut findings: Findings = told.into_iter().map(|told| (told.attack, told.finding)).collect();
     if let (Some(finding), Ok(Some(why))) = (findings.get_mut("slow-loris"), starved) {
         *finding = Finding::Broken(why);
+    }
+    if plan.without.is_none() {
+        aftermath::judge(place, &queue, &mut findings)?;
     }
     Ok(findings)
 }

@@ -15,7 +15,10 @@ use protocol::{folders::Folders, inside::COORDINATOR_DOOR};
 use tempfile::TempDir;
 
 use super::{process::Server, stand_in::StandIn, upstream, victim::Victim, weak_doors::Behind};
-use crate::target::{Backwards, Target};
+use crate::{
+    inside::resources::SMALL,
+    target::{Backwards, Target},
+};
 
 /// What workers' tokens begin with, backwards: a search must not find it in this program.
 const TOKEN: &str = "-w-twc";
@@ -76,6 +79,7 @@ impl Place {
             .insert("COORDINATOR_URL".to_owned(), format!("unix://{}", folders.owner_socket().display()));
         mark_home(home.path(), &mark)?;
         agent_file(home.path(), &folders, &mut environment)?;
+        fs::write(folders.config_file(), SMALL)?;
         let mut up =
             Server::start("code-workers up", &mut command(&programs, &environment, "code-workers", &["up"]))?;
         up.wait_for("ready: ")?;
@@ -156,21 +160,28 @@ impl Place {
         self.home.path()
     }
 
+    /// The owner's repository.
+    pub(super) fn source(&self) -> &Path {
+        &self.source
+    }
+
     /// The repository that the tasks are for.
     fn make_source(&self) -> anyhow::Result<()> {
         fs::create_dir(&self.source)?;
         fs::write(self.source.join("README"), "Nothing to see here.\n")?;
-        for arguments in [
-            &["init", "-q", "-b", "main"][..],
-            &["add", "-A"],
-            &["-c", "user.name=attack", "-c", "user.email=attack@localhost", "commit", "-qm", "first"],
-        ] {
-            let mut git = Command::new("git");
-            git.current_dir(&self.source).args(arguments).env_clear().envs(&self.environment);
-            let ran = run(&mut git)?;
-            anyhow::ensure!(ran.ok, "git {arguments:?}: {}", ran.err);
-        }
+        self.git(&["init", "-q", "-b", "main"])?;
+        self.git(&["add", "-A"])?;
+        self.git(&["-c", "user.name=attack", "-c", "user.email=attack@localhost", "commit", "-qm", "first"])?;
         Ok(())
+    }
+
+    /// Runs git in the owner's repository; what it prints.
+    pub(super) fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut git = Command::new("git");
+        git.current_dir(&self.source).args(arguments).env_clear().envs(&self.environment);
+        let ran = run(&mut git)?;
+        anyhow::ensure!(ran.ok, "git {arguments:?}: {}", ran.err);
+        Ok(ran.out)
     }
 
     /// Registers the repository under a name of its own, which is its queue's.
@@ -249,6 +260,7 @@ fn agent_file(
 ) -> anyhow::Result<()> {
     let bin = folders.agents().join("attack/bin");
     fs::create_dir_all(&bin)?;
+    fs::create_dir_all(&folders.config)?;
     fs::copy(std::env::current_exe()?, bin.join("code-workers-attack"))?;
     let folder = home.join("agent-files");
     fs::create_dir(&folder)?;

@@ -40,11 +40,13 @@ impl<'a> Report<'a> {
         for outcome in &self.0 {
             let Outcome { attack, launcher, held, weakened } = outcome;
             let (word, detail) = word(held, ["held", "BROKEN"]);
+            let detail = flat(detail);
             // Writing to a String cannot fail.
             let _ =
                 writeln!(text, "{launcher:8} {:12} {:28} {word:8} {detail}", attack.category, attack.name);
             if let Some(found) = weakened {
                 let (word, detail) = self::word(found, ["HELD", "broken"]);
+                let detail = flat(detail);
                 let _ = writeln!(
                     text,
                     "{:8} {:12} {:28} {word:8} {detail}",
@@ -67,6 +69,11 @@ fn word<'a>(finding: &'a Finding, [held, broken]: [&'static str; 2]) -> (&'stati
         Finding::Broken(detail) => (broken, detail),
         Finding::NotApplicable(detail) => ("skipped", detail),
     }
+}
+
+/// On one line.
+fn flat(detail: &str) -> String {
+    detail.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Outcome<'_> {

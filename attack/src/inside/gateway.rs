@@ -123,7 +123,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
                     Ok(answers) if answers.statuses() == [400] => {
                         Finding::Held("the error holds no key".to_owned())
                     }
-                    other => Finding::Broken(format!("the provider's error did not come: {other:?}")),
+                    other => Finding::NotApplicable(format!("the provider's error did not come: {other:?}")),
                 }
             },
         )
@@ -153,7 +153,7 @@ fn tried(requests: &[String], sign: &str) -> Finding {
             }
             Ok(answers) => Finding::Held(format!("{:?}", answers.statuses())),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Finding::Broken(format!("the door is not there, so nothing is shown: {error}"))
+                Finding::NotApplicable(format!("the door is not there: {error}"))
             }
             Err(error) => Finding::Held(error.to_string()),
         }

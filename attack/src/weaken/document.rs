@@ -30,6 +30,12 @@ const CAPABILITIES: [&str; 18] = [
     "SYS_TIME",
 ];
 
+/// More than an attacker writes, and less than a host minds.
+const ROOM: u64 = 1 << 30;
+
+/// A PID 1 that waits for its own child alone.
+const NO_REAPER: &str = "$p = fork; exec @ARGV unless $p; select(undef, undef, undef, 0.1) until waitpid($p, 1) == $p; exit($? >> 8)";
+
 /// Takes the line out of the document; `None` where that has another form than the one that is known.
 pub(super) fn edit(spec: &mut Value, weakening: &Weakening) -> Option<()> {
     let stand_in = |name: &str| weakening.stand_in.join(name);
@@ -66,8 +72,26 @@ pub(super) fn edit(spec: &mut Value, weakening: &Weakening) -> Option<()> {
         Line::CleanArguments => {
             before_init(spec, &format!("/bin/sh -c 'while :; do sleep 1000; done' {} &", weakening.key))?;
         }
-        Line::CoreLimit => {
-            spec["process"]["rlimits"].as_array_mut()?.retain(|limit| limit["type"] != "RLIMIT_CORE");
+        Line::CoreLimit => unlimited(spec, "RLIMIT_CORE")?,
+        Line::Processes => unlimited(spec, "RLIMIT_NPROC")?,
+        Line::OpenFiles => unlimited(spec, "RLIMIT_NOFILE")?,
+        Line::FileSize => unlimited(spec, "RLIMIT_FSIZE")?,
+        Line::WorkSize => {
+            let options = &mut spec["annotations"]["dev.gvisor.spec.mount.work.options"];
+            let others: Vec<_> =
+                options.as_str()?.split(',').filter(|option| !option.starts_with("size=")).collect();
+            *options = format!("{},size={ROOM}", others.join(",")).into();
+        }
+        Line::TmpSize => {
+            let tmp =
+                spec["mounts"].as_array_mut()?.iter_mut().find(|mount| mount["destination"] == "/tmp")?;
+            let options = tmp["options"].as_array_mut()?;
+            options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("size=")));
+        }
+        Line::Reaping => {
+            let init = spec["process"]["args"].as_array()?.clone();
+            let perl = ["/usr/bin/perl", "-e", NO_REAPER].map(Value::from);
+            spec["process"]["args"] = perl.into_iter().chain(init).collect();
         }
         line if line.is_a_doors() => {
             let doors =
@@ -98,6 +122,14 @@ fn before_init(spec: &mut Value, what: &str) -> Option<()> {
     Some(())
 }
 
+/// Far above what gVisor's own default could be.
+fn unlimited(spec: &mut Value, kind: &str) -> Option<()> {
+    let limit = spec["process"]["rlimits"].as_array_mut()?.iter_mut().find(|limit| limit["type"] == kind)?;
+    limit["hard"] = u64::MAX.into();
+    limit["soft"] = u64::MAX.into();
+    Some(())
+}
+
 fn bind(spec: &mut Value, host: &Path, inside: &Path, mode: &str) -> Option<()> {
     let mount = json!({ "destination": inside, "type": "bind", "source": host, "options": ["rbind", mode] });
     spec["mounts"].as_array_mut()?.push(mount);
@@ -111,16 +143,20 @@ mod tests {
     use super::*;
 
     fn spec() -> Value {
+        let rlimit = |kind| json!({ "type": format!("RLIMIT_{kind}"), "hard": 0, "soft": 0 });
+        let rlimits = ["CORE", "NPROC", "NOFILE", "FSIZE"].map(rlimit);
         json!({
             "process": {
                 "args": ["/opt/code-workers/bin/code-workers-worker", "init"],
                 "env": ["PATH=/usr/bin"],
                 "capabilities": { "bounding": [], "effective": [], "permitted": [] },
-                "rlimits": [{ "type": "RLIMIT_CORE", "hard": 0, "soft": 0 }],
+                "rlimits": rlimits,
             },
+            "annotations": { "dev.gvisor.spec.mount.work.options": "mode=0755,size=7" },
             "root": { "path": "/root-folder", "readonly": true },
             "mounts": [
                 { "destination": MIRROR, "type": "bind", "source": "/m", "options": ["rbind", "ro"] },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "size=7"] },
                 { "destination": DOORS, "type": "bind", "source": "/o", "options": ["rbind", "rw"] },
             ],
             "linux": { "namespaces": [{ "type": "network" }, { "type": "pid" }] },
@@ -142,7 +178,8 @@ mod tests {
             };
             let mut edited = spec();
             assert!(edit(&mut edited, &weakening).is_some(), "{line}");
-            let elsewhere = matches!(line, Line::FolderModes | Line::CleanMirror | Line::Kernel);
+            let elsewhere =
+                matches!(line, Line::FolderModes | Line::CleanMirror | Line::CleanRepository | Line::Kernel);
             assert_eq!(edited == spec(), elsewhere, "{line}: {edited:#}");
         }
     }

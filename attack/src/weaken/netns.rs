@@ -5,6 +5,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     process::{Command, Stdio},
     thread,
 };
@@ -49,8 +53,10 @@ fn ip(arguments: &str) -> anyhow::Result<()> {
 }
 
 /// Answers on the ports of the world and on these, until its parent ends.
-pub(crate) fn serve(ports: &[u16]) -> anyhow::Result<()> {
+pub(crate) fn serve(abstract_socket: Option<&str>, ports: &[u16]) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    let named = abstract_socket.map(|name| UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?));
+    let _named = named.transpose()?;
     for port in TCP.iter().chain(ports) {
         // Both families: the address is v6's any.
         let listener = TcpListener::bind(("::", *port))?;

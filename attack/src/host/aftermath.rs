@@ -1,0 +1,70 @@
+//! What came of the traps that a task left, when its owner looked at its result and took it.
+
+use super::{attempt::Findings, place::Place};
+use crate::{
+    attack::{Category, Finding},
+    inside::{self, results::sprung},
+};
+
+/// Looks at the result as an owner does, and says of each trap whether it went off.
+pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyhow::Result<()> {
+    let traps: Vec<_> = inside::all()
+        .filter(|attack| attack.category == Category::Results)
+        .filter(|attack| matches!(findings.get(attack.name), Some(Finding::Held(_))))
+        .map(|attack| attack.name)
+        .collect();
+    if traps.is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(place.home().join("sprung"))?;
+    let before = State::of(place)?;
+    let looked = place.cli(&["diff", task])?;
+    let applied = place.cli(&["apply", task, "--into", &place.source().to_string_lossy()])?;
+    let after = State::of(place)?;
+    let strange = before.strange(&after, task);
+    let own = format!("refs/heads/code-workers/{task} ");
+    let taken = after.refs.iter().any(|name| name.starts_with(&own));
+    for trap in traps {
+        let finding = match (&strange, sprung(place.home(), trap).exists()) {
+            (_, true) => Finding::Broken("it went off on the host".to_owned()),
+            (Some(strange), _) => Finding::Broken(format!("the owner's repository changed: {strange}")),
+            // Both have to have happened: who never looks is never caught.
+            _ if !looked.ok => Finding::Broken(format!("there is nothing to look at: {}", looked.err)),
+            _ if applied.ok && !taken => Finding::Broken("applied, and there is no branch".to_owned()),
+            _ if applied.ok => Finding::Held("looked at and applied, nothing ran".to_owned()),
+            _ => Finding::Held(format!("refused: {}", applied.err.trim())),
+        };
+        findings.insert(trap.to_owned(), finding);
+    }
+    Ok(())
+}
+
+/// The owner's repository.
+struct State {
+    refs: Vec<String>,
+    head: String,
+    config: Vec<u8>,
+    tree: String,
+}
+
+impl State {
+    fn of(place: &Place) -> anyhow::Result<Self> {
+        let refs = place.git(&["for-each-ref", "--format=%(refname) %(objectname)"])?;
+        Ok(Self {
+            refs: refs.lines().map(str::to_owned).collect(),
+            head: place.git(&["symbolic-ref", "HEAD"])?,
+            config: std::fs::read(place.source().join(".git/config"))?,
+            tree: place.git(&["status", "--porcelain"])?,
+        })
+    }
+
+    /// What is other than by one branch of the task's.
+    fn strange(&self, after: &Self, task: &str) -> Option<String> {
+        let own = format!("refs/heads/code-workers/{task} ");
+        let new = after.refs.iter().find(|name| !self.refs.contains(name) && !name.starts_with(&own));
+        let gone = self.refs.iter().find(|name| !after.refs.contains(name));
+        let same = (&self.head, &self.config, &self.tree) == (&after.head, &after.config, &after.tree);
+        let other = (!same).then(|| "head, configuration or work tree".to_owned());
+        new.or(gone).cloned().or(other)
+    }
+}

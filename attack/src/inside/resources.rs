@@ -1,0 +1,131 @@
+//! Ways to take so much that nothing is left for the others. The place's sandboxes are small, so that their limits are
+//! met soon.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::channel,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    attack::{Attack, Category::Resources, Finding},
+    line::Line,
+    target::Target,
+};
+
+/// What the place's sandboxes may have: its `config.toml`.
+pub(crate) const SMALL: &str = "[sandbox]\nwork_mb = 64\ntmp_mb = 64\nprocesses = 100\n";
+
+/// Over [`SMALL`]'s processes.
+const MANY: usize = 150;
+/// Over what one process may open.
+const MANY_FILES: usize = 20_000;
+/// Over [`SMALL`]'s rooms.
+const MUCH: usize = 160 << 20;
+
+const fn attack(name: &'static str, line: Line, tries: &'static str, act: fn(&Target) -> Finding) -> Attack {
+    Attack { name, category: Resources, tries, line, act }
+}
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    attack("fork-bomb", Line::Processes, "more processes than anybody needs", |_| processes()),
+    attack("thread-bomb", Line::Processes, "the same with threads", |_| threads()),
+    attack("open-files", Line::OpenFiles, "more open files than anybody needs", |_| {
+        let files: io::Result<Vec<_>> = (0..MANY_FILES).map(|_| File::open("/dev/null")).collect();
+        Finding::of(files, &format!("{MANY_FILES} files are open"))
+    }),
+    attack("huge-file", Line::FileSize, "one file of 100 GB", |_| {
+        // In a child: who is over the limit is ended by a signal.
+        let made = Command::new("truncate").args(["-s", "100G", "/work/attack-huge"]).output();
+        let _ = fs::remove_file("/work/attack-huge");
+        match made {
+            Ok(made) if made.status.success() => Finding::Broken("it is there".to_owned()),
+            Ok(made) => Finding::Held(made.status.to_string()),
+            Err(error) => Finding::NotApplicable(format!("truncate: {error}")),
+        }
+    }),
+    attack("full-work", Line::WorkSize, "the host's disk, through /work", |_| filled("/work")),
+    attack("full-tmp", Line::TmpSize, "the host's memory, through /tmp", |_| filled("/tmp")),
+    attack("zombies", Line::Reaping, "children that nobody waits for", |_| zombies()),
+];
+
+fn processes() -> Finding {
+    let spawn = || Command::new("sleep").arg("60").stdin(Stdio::null()).spawn();
+    let mut children: Vec<Child> = Vec::new();
+    let failed = loop {
+        match spawn() {
+            Ok(child) if children.len() < MANY => children.push(child),
+            Ok(child) => {
+                children.push(child);
+                break None;
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    let count = children.len();
+    for mut child in children {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    failed.map_or_else(
+        || Finding::Broken(format!("{count} processes run")),
+        |error| Finding::Held(format!("{error} after {count}")),
+    )
+}
+
+fn threads() -> Finding {
+    let mut held = Vec::new();
+    for _ in 0..MANY {
+        let (end, ended) = channel::<()>();
+        let spawned = std::thread::Builder::new().stack_size(64 << 10).spawn(move || ended.recv());
+        match spawned {
+            Ok(thread) => held.push((end, thread)),
+            Err(error) => return Finding::Held(format!("{error} after {}", held.len())),
+        }
+    }
+    Finding::Broken(format!("{} threads run", held.len()))
+}
+
+/// In files that are each well within their own limit.
+fn filled(folder: &str) -> Finding {
+    let block = vec![0x5a; 1 << 20];
+    let paths: Vec<_> =
+        (0..MUCH >> 23).map(|number| Path::new(folder).join(format!("attack-{number}"))).collect();
+    let write = |path: &Path| -> io::Result<()> {
+        let mut file = File::create(path)?;
+        (0..8).try_for_each(|_| file.write_all(&block))
+    };
+    let written = paths.iter().try_for_each(|path| write(path));
+    for path in &paths {
+        let _ = fs::remove_file(path);
+    }
+    Finding::of(written, &format!("{MUCH} bytes are written"))
+}
+
+/// How long init may take to bury the dead.
+const BURIED_WITHIN: Duration = Duration::from_secs(5);
+
+fn zombies() -> Finding {
+    for _ in 0..20 {
+        let _ = Command::new("sh").args(["-c", "true & exec true"]).status();
+    }
+    let begun = Instant::now();
+    loop {
+        let left = dead();
+        if left == 0 {
+            return Finding::Held("all were buried".to_owned());
+        }
+        if begun.elapsed() > BURIED_WITHIN {
+            return Finding::Broken(format!("{left} are left"));
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+fn dead() -> usize {
+    let status = |pid: &String| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    super::keys::processes().iter().map(status).filter(|status| status.contains("\nState:\tZ")).count()
+}
