@@ -72,9 +72,9 @@ add_suite() {
 # Docker with gVisor among its runtimes. On a user's machine it is only looked for: its daemon is theirs. In CI it is
 # installed, told of runsc, and started where none runs; docker_end ends what was started here.
 docker_daemon=''
-docker_found() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q '"runsc"'; }
+docker_found() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q "\"${1:-runsc}\""; }
 need_docker() {
-    docker_found && return
+    docker_found && { [ "${CI:-}" != true ] || docker_found runsc-host; } && return
     local remedy='see "Docker'"'"'s daemon" in docs/configuration.md'
     if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || ! can_install || ! runsc_found; then
         missing+=("Docker with the runtime runsc (sandboxes in Docker): $remedy")
@@ -90,7 +90,7 @@ need_docker() {
         docker_daemon=$!
     fi
     for _ in $(seq 60); do
-        docker_found && return
+        docker_found runsc-host && return
         sleep 1
     done
     missing+=("Docker with the runtime runsc (sandboxes in Docker): dockerd has not come up within 60 s, see /tmp/code-workers-dockerd.log")
@@ -98,15 +98,17 @@ need_docker() {
 docker_end() { [ -z "$docker_daemon" ] || { kill "$docker_daemon"; wait "$docker_daemon" || true; }; }
 
 # Adds runsc to the daemon's runtimes and leaves the rest of its configuration as it is. Containers get no network and
-# runsc leaves cgroups alone: what a CI machine that is a container itself can do.
+# runsc leaves cgroups alone: what a CI machine that is a container itself can do. For the tests of a network there is a
+# second one, with the network stack of the container's own namespace.
 docker_tell_runsc() {
     mkdir -p /etc/docker
     python3 - /etc/docker/daemon.json "$(command -v "${CODE_WORKERS_RUNSC:-runsc}")" <<'PYTHON'
 import json, os, sys
 path, runsc = sys.argv[1:]
 settings = json.load(open(path)) if os.path.exists(path) else {}
-arguments = ["--network=none", "--host-uds=open", "--ignore-cgroups"]
-settings.setdefault("runtimes", {}).setdefault("runsc", {"path": runsc, "runtimeArgs": arguments})
+for name, network in [("runsc", "none"), ("runsc-host", "host")]:
+    arguments = [f"--network={network}", "--host-uds=open", "--ignore-cgroups"]
+    settings.setdefault("runtimes", {}).setdefault(name, {"path": runsc, "runtimeArgs": arguments})
 json.dump(settings, open(path, "w"))
 PYTHON
 }

@@ -57,10 +57,18 @@ impl Image {
     /// Makes the image; `None`, and said, where there is no Docker with a runsc. On CI that is an error.
     #[must_use]
     pub fn with_docker() -> Option<Self> {
+        Self::with_runtime("runsc")
+    }
+
+    /// The same where Docker has to have this runtime.
+    #[must_use]
+    pub fn with_runtime(runtime: &str) -> Option<Self> {
         let runtimes = ask("docker", &["info", "--format", "{{json .Runtimes}}"]).unwrap_or_default();
-        if !runtimes.contains("\"runsc\"") {
-            assert!(std::env::var_os("CI").is_none(), "there is no Docker with a runtime runsc");
-            eprintln!("skipped: no Docker with a runtime runsc (docs/configuration.md says how it gets one)");
+        if !runtimes.contains(&format!("\"{runtime}\"")) {
+            assert!(std::env::var_os("CI").is_none(), "there is no Docker with a runtime {runtime}");
+            eprintln!(
+                "skipped: no Docker with a runtime {runtime} (docs/configuration.md says how it gets one)"
+            );
             return None;
         }
         let name = format!("code-workers-test:{}-{}", std::process::id(), fastrand::u32(..));

@@ -148,7 +148,7 @@ fn docker(arguments: &[&str]) -> String {
 /// since gVisor's cannot be had under Docker on every machine.
 #[test]
 fn on_a_network_the_doors_are_containers_that_go_with_the_sandbox() {
-    let Some(image) = Image::with_docker() else { return };
+    let Some(image) = Image::with_runtime("runsc-host") else { return };
     let internal = Network::make(&["--internal"]);
     let open = Network::make(&[]);
     let mut place = with_repository();
