@@ -53,3 +53,20 @@ fn an_agent_has_its_work_and_two_doors_and_nothing_else() {
         assert_eq!(&seen[name], want, "{name} in {seen:#}");
     }
 }
+
+/// A server that answers and closes: its end comes right behind its last bytes, through the relay outside, a socket
+/// of the host, and the relay inside.
+#[test]
+fn the_end_of_an_answer_comes_through_both_doors() {
+    let mut place = Place::with_model("[[turn]]\ntext = 'unused'");
+    place.repo("sample", &[("a", "a\n")]);
+    place.launch(&["sample"]);
+    let script = r"for number in 1 2 3 4 5 6 7 8 9 10; do for door in authproxy/4000 skia/7222; do
+        exec 3<>/dev/tcp/$door
+        printf 'GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+        timeout 10 cat <&3 >/tmp/answer && echo ended || { echo $door hangs; exit 1; }
+        exec 3<&-
+    done; done";
+    let ran = place.cli(&["send", "--wait", "--exec", "sample", "--", "bash", "-c", script]);
+    assert_eq!((ran.code, ran.out.matches("ended").count()), (0, 20), "{ran:?}");
+}

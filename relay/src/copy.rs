@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use crate::counters::Counters;
 use crate::limits::Activity;
 use crate::pipes::{Pipe, Pipes};
-use crate::socket::{Socket, Tried};
+use crate::socket::Socket;
 
 /// What is read at once, in bytes. One buffer serves all connections of a thread, since none keeps it while it waits.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -108,14 +108,14 @@ impl Lane<'_> {
     }
 
     /// Reads once, and writes what was read as far as it is taken at once.
-    fn step(&self, from: BorrowedFd<'_>, bulk: bool) -> Result<Tried<Step>, Errno> {
+    fn step(&self, from: BorrowedFd<'_>, bulk: bool) -> Result<Step, Errno> {
         if bulk && let Some(mut pipe) = self.pipes.lend() {
             match pipe.fill(from) {
                 Ok(0) => {
                     self.pipes.give_back(pipe);
-                    return Ok(Tried { value: Step::End, drained: false });
+                    return Ok(Step::End);
                 }
-                Ok(bytes) => return Ok(Tried { value: self.piped(pipe, bytes), drained: false }),
+                Ok(bytes) => return Ok(self.piped(pipe, bytes)),
                 Err(error) if not_served(error) => self.pipes.refuse(error),
                 Err(error) => {
                     self.pipes.give_back(pipe);
@@ -125,12 +125,10 @@ impl Lane<'_> {
         }
         BUFFER.with_borrow_mut(|buffer| {
             let (read, _) = recv(from, &mut buffer[..], RecvFlags::empty())?;
-            let value = match read {
+            Ok(match read {
                 0 => Step::End,
                 read => self.pass(&buffer[..read]),
-            };
-            // A short read leaves nothing behind, or the system tells of it anew (epoll(7), question 9).
-            Ok(Tried { value, drained: read > 0 && read < BUFFER_BYTES })
+            })
         })
     }
 

@@ -19,7 +19,7 @@ use tokio_vsock::{VsockAddr, VsockListener};
 use crate::address::{Address, AddressError, ListenAddress};
 use crate::dial::FLAGS;
 use crate::short_path::ShortPath;
-use crate::socket::{Socket, Tried};
+use crate::socket::Socket;
 
 /// How many may wait to be accepted; the system bounds it further (`net.core.somaxconn`).
 const QUEUE: i32 = 4096;
@@ -131,7 +131,7 @@ impl Listener {
     /// # Errors
     /// The system's; most pass when a connection ends.
     pub async fn accept(&self) -> io::Result<Socket> {
-        let accepted = |fd: BorrowedFd<'_>| Ok(Tried { value: accept_with(fd, FLAGS)?, drained: false });
+        let accepted = |fd: BorrowedFd<'_>| accept_with(fd, FLAGS);
         let accepted = self.socket.when_readable(accepted).await?;
         if matches!(self.address, Address::Tcp { .. }) {
             // One that is gone already is met by the first read.

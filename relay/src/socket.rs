@@ -14,14 +14,6 @@ use tokio::net::UnixStream;
 #[derive(Debug)]
 pub struct Socket(UnixStream);
 
-/// What came of a try on a socket that was ready.
-pub(crate) struct Tried<T> {
-    /// What it brought.
-    pub(crate) value: T,
-    /// Whether nothing is left to read, so that one need not ask once more to hear so.
-    pub(crate) drained: bool,
-}
-
 impl Socket {
     /// Takes a socket that does not block.
     ///
@@ -31,10 +23,12 @@ impl Socket {
         UnixStream::from_std(fd.into()).map(Self)
     }
 
-    /// Tries when something can be read, and again while there is nothing after all.
+    /// Tries when something can be read, and again while there is nothing after all. It counts as readable until a
+    /// try says that nothing is there: a short read does not say so, because behind it may stand the end, of which
+    /// gVisor tells once, together with the last bytes, where the socket is the host's.
     pub(crate) async fn when_readable<T>(
         &self,
-        mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<Tried<T>, Errno>,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> io::Result<T> {
         std::future::poll_fn(|context| {
             loop {
@@ -43,12 +37,12 @@ impl Socket {
                 // Errors that it sees are not told to us: they only clear the readiness.
                 let _ = self.0.try_io(Interest::READABLE, || {
                     result = attempt(self.as_fd());
-                    let cleared = matches!(result, Err(Errno::AGAIN) | Ok(Tried { drained: true, .. }));
-                    if cleared { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                    let nothing = matches!(result, Err(Errno::AGAIN));
+                    if nothing { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
                 });
                 match result {
                     Err(Errno::AGAIN | Errno::INTR) => {}
-                    result => return Poll::Ready(result.map(|tried| tried.value).map_err(io::Error::from)),
+                    result => return Poll::Ready(result.map_err(io::Error::from)),
                 }
             }
         })

@@ -70,6 +70,28 @@ async fn the_end_of_a_request_does_not_end_its_answer() {
     }
 }
 
+/// As a server does that answers and closes: its end comes with its last bytes, and nothing after it.
+#[tokio::test]
+async fn an_end_right_behind_the_last_bytes_is_passed_on() {
+    for (listens, dials) in [("tcp", "tcp"), ("tcp", "unix"), ("unix", "tcp"), ("unix", "unix")] {
+        let folder = tempfile::tempdir().unwrap();
+        let behind = Behind::start(dials, folder.path()).await;
+        let relay = Relay::start(front(listens, folder.path()), behind.address(), Limits::default());
+        for _ in 0..50 {
+            let mut client = dial(&relay.address).await;
+            let mut peer = soon(behind.accept()).await;
+            client.write_all(b"request").await.unwrap();
+            let mut request = [0; 7];
+            soon(peer.read_exact(&mut request)).await.unwrap();
+            peer.write_all(b"answer").await.unwrap();
+            drop(peer);
+            let mut answer = String::new();
+            soon(client.read_to_string(&mut answer)).await.unwrap();
+            assert_eq!(answer, "answer", "{listens} to {dials}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_an_answer_does_not_end_its_request() {
     for family in ["tcp", "unix"] {
@@ -139,5 +161,5 @@ fn bytes_and_ends_come_through_in_gvisor_too() {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && told.contains(" 4 passed"), "{told}");
+    assert!(ran.status.success() && told.contains(" 5 passed"), "{told}");
 }

@@ -48,7 +48,7 @@ pub(crate) enum ImageCommand {
     PushToVm {
         /// The image, as Docker knows it.
         name: String,
-        /// The machine, as ssh knows it: [USER@]HOST.
+        /// The machine, as ssh knows it: `[USER@]HOST`.
         host: String,
     },
 }
