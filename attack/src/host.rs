@@ -20,7 +20,7 @@ use crate::{
     inside,
     line::Line,
 };
-use attempt::{Findings, Plan, attempt_all};
+use attempt::{Findings, Plan, Wall, attempt_all};
 use place::Place;
 use table::{Outcome, Report};
 
@@ -32,6 +32,9 @@ pub(crate) struct HostArguments {
     /// Try each attack once more in a sandbox without the line that it is held by (needs root)
     #[arg(long)]
     weaken: bool,
+    /// Attack the sandboxes of Docker with runsc too, with this image of Docker's
+    #[arg(long)]
+    image: Option<String>,
     /// Only these attacks
     attacks: Vec<String>,
 }
@@ -48,24 +51,30 @@ pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
         |attack: &&Attack| arguments.attacks.is_empty() || arguments.attacks.iter().any(|n| n == attack.name);
     let attacks: Vec<_> = inside::all().filter(wanted).collect();
     let place = Place::make()?;
-    let mut plans = vec![Plan { without: None, attacks: attacks.clone() }];
+    let whole: Vec<_> =
+        std::iter::once(Wall::Gvisor).chain(arguments.image.clone().map(Wall::Docker)).collect();
+    let mut plans: Vec<_> =
+        whole.iter().map(|wall| Plan { wall: wall.clone(), attacks: attacks.clone() }).collect();
     if arguments.weaken {
         // Without gVisor's own kernel nothing is tried on this machine: that takes a virtual one.
         let lines: BTreeSet<_> =
             attacks.iter().map(|attack| attack.line).filter(|line| *line != Line::Kernel).collect();
         plans.extend(lines.into_iter().map(|line| Plan {
-            without: Some(line),
+            wall: Wall::Without(line),
             attacks: attacks.iter().copied().filter(|attack| attack.line == line).collect(),
         }));
     }
     let found_by = attempt_all(&place, plans)?;
     let empty = Findings::new();
-    let of = |line: Option<Line>| found_by.get(&line).unwrap_or(&empty);
-    let outcomes = attacks.iter().map(|attack| Outcome {
+    let outcomes = whole.iter().flat_map(|wall| attacks.iter().map(move |attack| (wall, attack)));
+    let outcomes = outcomes.map(|(wall, attack)| Outcome {
         attack,
-        launcher: "gvisor",
-        held: found(of(None), attack),
-        weakened: found_by.get(&Some(attack.line)).map(|findings| found(findings, attack)),
+        launcher: wall.launcher(),
+        held: found(found_by.get(wall).unwrap_or(&empty), attack),
+        weakened: found_by
+            .get(&Wall::Without(attack.line))
+            .filter(|_| *wall == Wall::Gvisor)
+            .map(|findings| found(findings, attack)),
     });
     let report = Report::of(outcomes);
     say(&if arguments.json { report.json()? } else { report.table() })?;

@@ -35,7 +35,7 @@ pub struct Image {
 }
 
 /// What is in the image, with the libraries that it needs: what a worker needs, and what the scenarios run.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 20] = [
     "sh",
     "bash",
     "git",
@@ -51,6 +51,11 @@ const PROGRAMS: [&str; 15] = [
     "grep",
     "sed",
     "tr",
+    "perl",
+    "unshare",
+    "truncate",
+    "chmod",
+    "ln",
 ];
 
 impl Image {

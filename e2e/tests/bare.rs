@@ -111,7 +111,8 @@ fn what_a_killed_launcher_and_keeper_leave_is_ended_by_the_next() {
     let launcher = place.launchers().last_mut().unwrap();
     launcher.signal(Signal::TERM);
     assert_eq!(launcher.wait(), 0);
-    assert!(!sandbox.exists() && running(&format!("sleep {mark}")).is_empty());
+    assert!(!sandbox.exists(), "{:?}", fs::read_dir(&sandbox).unwrap().flatten().collect::<Vec<_>>());
+    assert_eq!(running(&format!("sleep {mark}")), Vec::<String>::new());
 }
 
 fn kill_keeper(sandbox: &Path) {

@@ -9,6 +9,7 @@ use protocol::client::ClientError;
 use protocol::inside::WorkerConfig;
 use protocol::problem::Code;
 use protocol::worker::WorkerEnd;
+use tokio::task::JoinSet;
 
 use crate::deliver::deliver;
 use crate::folder::SandboxFolder;
@@ -73,8 +74,10 @@ pub(crate) fn nobody_knows() -> WorkerEnd {
     WorkerEnd { exit: None, reason: "killed".to_owned() }
 }
 
-/// Finishes every sandbox of this queue that nobody looks after, each in its own task.
-pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) {
+/// Finishes every sandbox of this queue that nobody looks after, each in its own task; they end when the set is
+/// dropped, and the next launcher goes on.
+pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) -> JoinSet<()> {
+    let mut sweeping = JoinSet::new();
     for folder in SandboxFolder::all(&home.folders.sandboxes()) {
         // Before its lock is touched: whose it is may want it at this moment.
         let ours = match folder.worker() {
@@ -87,13 +90,14 @@ pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) {
         }
         let Ok(Some(watch)) = folder.take_over() else { continue };
         let home = home.clone();
-        tokio::spawn(async move {
+        sweeping.spawn(async move {
             if let Err(error) = finish(&folder, &home, &nobody_knows()).await {
                 tracing::warn!(folder = %folder.path().display(), %error, "something is left of a sandbox");
             }
             drop(watch);
         });
     }
+    sweeping
 }
 
 /// Removes the stores of `/work` whose sandbox has no folder any more: the run folder may be in memory, and gone with
@@ -177,7 +181,7 @@ mod tests {
         }
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(61);
         std::fs::File::open(old.path()).unwrap().set_modified(long_ago).unwrap();
-        sweep(&home, &queue);
+        let _sweeping = sweep(&home, &queue);
         assert!(!was_asked_for(&young), "it may be half-made");
         assert!(!was_asked_for(&elsewhere), "its keeper may want the lock just now");
         assert!(was_asked_for(&old));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use protocol::WorkerId;
@@ -29,6 +29,9 @@ use crate::tell::{self, count, tell, tell_error};
 
 /// Refused by the coordinator: a wrong key, an unknown repository.
 const EXIT_REFUSED: u8 = 6;
+
+/// How long a launcher that is done waits for what it sweeps.
+const SWEEPING: Duration = Duration::from_secs(20);
 
 /// Runs until told to stop; answers the exit code.
 pub(crate) async fn run(wish: Wish, file: Option<PathBuf>) -> u8 {
@@ -57,13 +60,18 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
     for warning in runtime.warnings() {
         tell_error(&format!("warning: {warning}"));
     }
-    sweep(&config.home, &config.queue);
+    let mut sweeping = sweep(&config.home, &config.queue);
     sweep_stores(&config.home, &work_stores(&config));
     let (sender, mut happened) = mpsc::channel(64);
     let mut launcher = Launcher::new(config, runtime, sender);
     loop {
         let again = match launcher.pool.decide(Instant::now()) {
-            Decision::Done if launcher.keepers.is_empty() => break,
+            Decision::Done if launcher.keepers.is_empty() => {
+                let swept = async { while sweeping.join_next().await.is_some() {} };
+                // What is not done by then, the next launcher does.
+                let _ = tokio::time::timeout(SWEEPING, swept).await;
+                break;
+            }
             Decision::Start(number) => {
                 (0..number).for_each(|_| launcher.start());
                 None

@@ -1,10 +1,15 @@
 //! What came of the traps that a task left, when its owner looked at its result and took it.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{attempt::Findings, place::Place};
 use crate::{
     attack::{Category, Finding},
     inside::{self, results::sprung},
 };
+
+/// Held while one result is judged: another's branch would be a strange one.
+static JUDGING: Mutex<()> = Mutex::new(());
 
 /// Looks at the result as an owner does, and says of each trap whether it went off.
 pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyhow::Result<()> {
@@ -16,6 +21,7 @@ pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyho
     if traps.is_empty() {
         return Ok(());
     }
+    let _alone = JUDGING.lock().unwrap_or_else(PoisonError::into_inner);
     std::fs::create_dir_all(place.home().join("sprung"))?;
     let before = State::of(place)?;
     let looked = place.cli(&["diff", task])?;

@@ -25,9 +25,40 @@ use crate::{
 /// What came out, by the attacks' names.
 pub(super) type Findings = BTreeMap<String, Finding>;
 
-/// What one task is to try, in a sandbox without that line.
+/// What is attacked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wall {
+    /// gVisor's runsc, run directly.
+    Gvisor,
+    /// The same without one line.
+    Without(Line),
+    /// Docker with runsc, and this image.
+    Docker(String),
+}
+
+impl Wall {
+    /// What is missing in it.
+    fn without(&self) -> Option<Line> {
+        if let Self::Without(line) = self { Some(*line) } else { None }
+    }
+
+    /// The launcher's name.
+    pub(super) fn launcher(&self) -> &'static str {
+        if matches!(self, Self::Docker(_)) { "docker" } else { "gvisor" }
+    }
+
+    /// A queue of its own.
+    fn queue(&self) -> String {
+        match self {
+            Self::Gvisor | Self::Docker(_) => format!("whole-{}", self.launcher()),
+            Self::Without(line) => format!("without-{line}"),
+        }
+    }
+}
+
+/// What one task is to try.
 pub(super) struct Plan<'a> {
-    pub(super) without: Option<Line>,
+    pub(super) wall: Wall,
     pub(super) attacks: Vec<&'a Attack>,
 }
 
@@ -37,16 +68,13 @@ const AT_ONCE: usize = 3;
 const TASK_SECONDS: &str = "120";
 
 /// Runs all plans, a few at a time.
-pub(super) fn attempt_all(
-    place: &Place,
-    plans: Vec<Plan<'_>>,
-) -> anyhow::Result<BTreeMap<Option<Line>, Findings>> {
+pub(super) fn attempt_all(place: &Place, plans: Vec<Plan<'_>>) -> anyhow::Result<BTreeMap<Wall, Findings>> {
     let (plans, found) = (Mutex::new(plans.into_iter()), Mutex::new(BTreeMap::new()));
     let next = || plans.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(plan) = next() {
             let findings = attempt(place, &plan)?;
-            found.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.without, findings);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.wall, findings);
         }
         anyhow::Ok(())
     };
@@ -61,20 +89,17 @@ pub(super) fn attempt_all(
 }
 
 fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
-    let queue = plan.without.map_or("whole".to_owned(), |line| format!("without-{line}"));
+    let (queue, without) = (plan.wall.queue(), plan.wall.without());
     place.register(&queue)?;
     let mut target = place.target.clone();
-    target.careless = plan.without == Some(Line::CleanRepository);
+    target.careless = without == Some(Line::CleanRepository);
     // What is done to a neighbour in one sandbox is not to be seen by another.
-    let victim = plan
-        .without
-        .is_none_or(Line::is_a_doors)
-        .then(|| place.victim(&format!("victim-{queue}")))
-        .transpose()?;
+    let victim =
+        without.is_none_or(Line::is_a_doors).then(|| place.victim(&format!("victim-{queue}"))).transpose()?;
     target.neighbour = victim.as_ref().map(|victim| victim.neighbour.clone()).unwrap_or_default();
     let mut bystander = place.bystander_door.clone();
     let mut runsc = None;
-    if let Some(line) = plan.without {
+    if let Some(line) = without {
         let doors = place.home().join("weakened").join(line.name()).join("doors");
         if let Some(victim) = victim.as_ref() {
             weak_doors::open(&doors, line, &place.behind(victim))?;
@@ -84,9 +109,13 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
         }
         runsc = Some(weak_runsc(place, line, &doors)?);
     }
-    let launcher = place.launch(&[&queue, "--once"], runsc.as_deref())?;
+    let mut arguments = vec![queue.as_str(), "--once"];
+    if let Wall::Docker(image) = &plan.wall {
+        arguments.extend(["--sandbox", "docker", "--image", image]);
+    }
+    let launcher = place.launch(&arguments, runsc.as_deref())?;
     let attacks = plan.attacks.iter().map(|attack| attack.name.to_owned()).collect();
-    let orders = serde_json::to_string(&Orders { attacks, without: plan.without, target })?;
+    let orders = serde_json::to_string(&Orders { attacks, without, target })?;
     let over = AtomicBool::new(false);
     let (sent, starved) = thread::scope(|scope| {
         let watch = scope.spawn(|| bystander::watch(&bystander, &over));
@@ -102,7 +131,7 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
     if let (Some(finding), Ok(Some(why))) = (findings.get_mut("slow-loris"), starved) {
         *finding = Finding::Broken(why);
     }
-    if plan.without.is_none() {
+    if without.is_none() {
         aftermath::judge(place, &queue, &mut findings)?;
     }
     Ok(findings)

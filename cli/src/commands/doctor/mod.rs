@@ -35,6 +35,9 @@ pub(crate) struct Doctor {
     /// Attack the sandbox from inside instead, in every way that is known here, and say what held.
     #[arg(long, conflicts_with = "repo")]
     attack: bool,
+    /// Attack the sandboxes of Docker with runsc too, with this image of Docker's.
+    #[arg(long, requires = "attack")]
+    image: Option<String>,
     /// One JSON value for programs.
     #[arg(long)]
     json: bool,
@@ -42,7 +45,7 @@ pub(crate) struct Doctor {
 
 pub(crate) async fn run(config: Option<&Path>, command: &Doctor) -> Result<Exit, Failure> {
     if command.attack {
-        return attack::run(command.json);
+        return attack::run(command.json, command.image.as_deref());
     }
     let report = Report { checks: all(config, command.repo.as_ref()).await };
     let text = if command.json { serde_json::to_string(&report).unwrap_or_default() } else { report.text() };
