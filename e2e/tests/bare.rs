@@ -8,7 +8,10 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use e2e::{Place, Process};
-use rustix::process::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 /// A place of a plain user, with a launcher; the scenario is root, so that it may become one.
 fn place() -> Option<Place> {
@@ -122,6 +125,8 @@ fn kill_keeper(sandbox: &Path) {
         let command = String::from_utf8_lossy(&fs::read(path.join("cmdline")).ok()?).replace('\0', " ");
         command.contains(&keep).then(|| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
     });
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL)
-        .unwrap();
+    let keeper = pidfd_open(Pid::from_raw(pid.unwrap()).unwrap(), PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&keeper, Signal::KILL).unwrap();
+    // Until it is gone it holds its folder, and nobody takes that over.
+    poll(&mut [PollFd::new(&keeper, PollFlags::IN)], None).unwrap();
 }
