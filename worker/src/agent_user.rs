@@ -2,11 +2,12 @@
 
 use std::{ffi::OsStr, io, process::Stdio, time::Duration};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use tokio::{process::Command, time::timeout};
 
 use crate::{
     below,
+    helper::of_user,
     places::{Places, Reach},
 };
 
@@ -33,6 +34,17 @@ pub(crate) fn helper(places: &Places, mode: &str) -> Command {
     command.args([mode, "--uid", &uid, "--gid", &gid]).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// Kills what there is of the agent's at this moment, without a helper, whose start takes longer than an agent needs to
+/// fill the sandbox. What starts meanwhile is for [`end_all`].
+pub(crate) fn kill_now(places: &Places) {
+    if places.reach == Reach::User {
+        for process in of_user(places.agent.uid) {
+            // One that has ended by itself is as good.
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
 }
 
 /// Ends every process of the agent's user, in bounded time.

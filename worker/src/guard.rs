@@ -81,6 +81,7 @@ impl Guard {
                 rest = memory.look_again();
                 if memory.is_full() {
                     self.end(Limit::Memory);
+                    agent_user::kill_now(&self.places);
                 }
             }
             if u64::from(sysinfo().procs).saturating_sub(besides) + NEAR >= processes {

@@ -14,6 +14,7 @@ use std::{fmt, io::Write as _, process::ExitCode};
 pub use as_user::as_user;
 pub use count_files::count_files;
 pub use kill_user::kill_user;
+pub(crate) use kill_user::of_user;
 pub use knock::knock;
 pub use list_files::{FileHeader, list_files};
 pub use sweep::sweep;

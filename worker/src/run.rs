@@ -75,11 +75,13 @@ impl Running<'_> {
             pipes.spawn(async move { output.read(Stream::Stderr, pipe).await });
         }
         let ended = tokio::select! {
-            status = child.wait() => Ended::Exited(status?),
+            // First, since whoever stops it may have ended it already.
+            biased;
             why = stopper.stopped() => {
                 terminate(places, &mut child, why, stopper, output).await;
                 Ended::Stopped(why)
             }
+            status = child.wait() => Ended::Exited(status?),
         };
         end_all(places, &mut child, output).await;
         let drained = async { while pipes.join_next().await.is_some() {} };

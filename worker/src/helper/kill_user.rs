@@ -55,13 +55,17 @@ fn signal_all(signal: Signal) -> rustix::io::Result<()> {
 
 /// Whether any process of the user but this one is there and not just waiting to be reaped.
 fn any_alive(uid: u32) -> bool {
-    let own = std::process::id().to_string();
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let is_other =
-            name.to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()) && name != own);
-        is_other && fs::read_to_string(entry.path().join("status")).is_ok_and(|status| alive(&status, uid))
+    let own = rustix::process::getpid();
+    of_user(uid).any(|pid| pid != own)
+}
+
+/// The processes of a user that are not just waiting to be reaped.
+pub(crate) fn of_user(uid: u32) -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        alive(&status, uid).then_some(pid)
     })
 }
 
