@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod cold;
 mod dispatch;
 mod history;
 mod http;
@@ -21,6 +22,7 @@ mod systems;
 mod table;
 mod task;
 mod waiters;
+mod work;
 
 use std::time::Duration;
 
@@ -67,6 +69,10 @@ enum Name {
     Relay,
     /// From the lease to the agent's start in a waiting sandbox, and the memory of those that wait.
     Sandbox,
+    /// Cold starts: the launcher's, `runsc run` by hand, `docker run --runtime=runsc`.
+    Cold,
+    /// `git status` on 50,000 files, `cargo build`, `npm test`: inside, bare, and in Docker with runsc.
+    Work,
 }
 
 fn main() {
@@ -91,6 +97,8 @@ fn main() {
         }
         Name::History => ("history", runtime.block_on(history::run(span(3), rounds(3)))),
         Name::Sandbox => ("sandbox", sandbox::run(&clients(&[1, 10, 50]), rounds(20))),
+        Name::Cold => ("cold", cold::run(rounds(10))),
+        Name::Work => ("work", work::run(rounds(5))),
         Name::Relay => ("relay", runtime.block_on(relay::run(&clients(&[1, 64]), span(2), rounds(3)))),
     };
     table::print(name, &rows, asked.json);
