@@ -91,6 +91,10 @@ name!(
     WorkerId, "worker id", limits::NAME_CHARS, &[]
 );
 name!(
+    /// What the owner calls a virtual key of their own.
+    KeyName, "key name", limits::NAME_CHARS, &[]
+);
+name!(
     /// An artifact's name: one path component.
     ArtifactName, "artifact name", limits::TASK_ID_CHARS, &[]
 );

@@ -57,6 +57,8 @@ pub const TASK_MESSAGES: u64 = 100;
 /// Bytes of the coordinator's disk that are left for what is under way, or a twentieth of a small disk: below it no new
 /// work is taken.
 pub const DISK_RESERVE: u64 = 256 * 1024 * 1024;
+/// Names of things taken out of a task's requests that are counted each.
+pub const REMOVED_NAMES: usize = 32;
 /// Rows in one page of `GET /tasks`.
 pub const PAGE_ROWS: u32 = 500;
 
@@ -66,6 +68,8 @@ pub const LEASE_WAIT: Duration = Duration::from_secs(50);
 pub const HEARTBEAT_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait of `GET /tasks/{id}?wait=` and of `POST /tasks?wait=`.
 pub const TASK_WAIT: Duration = Duration::from_secs(50);
+/// Longest wait of `GET /notices?wait=`.
+pub const NOTICES_WAIT: Duration = Duration::from_secs(50);
 /// A lease that is not started within this time goes back to its queue, with no attempt burnt.
 pub const START_WITHIN: Duration = Duration::from_secs(30);
 /// A started lease lives this long after its last heartbeat.

@@ -100,10 +100,13 @@ async fn mint(
     };
     let request = MintKey {
         task: row.id.clone(),
+        born: None,
         attempt: row.attempt,
+        first: None,
         queue: row.queue.clone(),
         budget_usd: coordinator.queue.budget(id)?,
         expires_at,
+        limits: protocol::keys::KeyLimits::default(),
     };
     match coordinator.keys.mint(&request).await {
         Ok(key) => {

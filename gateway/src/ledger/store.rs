@@ -179,6 +179,7 @@ impl Store {
                 input_tokens: count("input_tokens")?,
                 output_tokens: count("output_tokens")?,
                 models: serde_json::from_str(&models).unwrap_or_default(),
+                removed: std::collections::BTreeMap::new(),
             };
             let account = Account { budget: nanos("budget_nanos")?, held: nanos("held_nanos")?, used };
             Ok((row.get("name")?, account))

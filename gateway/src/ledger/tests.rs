@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use protocol::{TaskId, Usd, keys::MintKey};
+use protocol::{
+    TaskId, Usd,
+    keys::{KeyLimits, MintKey},
+};
 
 use super::{BadKey, Holder, Ledger, NoMoney};
 use crate::{account::Ask, prices::Rates};
@@ -21,7 +24,16 @@ async fn ledger() -> (Arc<Ledger>, Holder, tempfile::TempDir) {
     let expires_at = jiff::Timestamp::MAX;
     let queue = "q".parse().unwrap();
     let budget_usd = "1.00".parse().unwrap();
-    let key = MintKey { task, attempt: 1, queue, budget_usd, expires_at };
+    let key = MintKey {
+        task,
+        born: None,
+        attempt: 1,
+        first: None,
+        queue,
+        budget_usd,
+        expires_at,
+        limits: KeyLimits::default(),
+    };
     let key = ledger.mint(&key).await.unwrap().key;
     let holder = ledger.holder(&key, jiff::Timestamp::now()).unwrap();
     (ledger, holder, folder)
@@ -72,7 +84,16 @@ async fn a_key_that_ended_after_it_was_shown_reserves_nothing() {
     let task: TaskId = "u".parse().unwrap();
     let expires_at = jiff::Timestamp::now();
     let (queue, budget_usd) = ("q".parse().unwrap(), PRICE);
-    let key = MintKey { task, attempt: 1, queue, budget_usd, expires_at };
+    let key = MintKey {
+        task,
+        born: None,
+        attempt: 1,
+        first: None,
+        queue,
+        budget_usd,
+        expires_at,
+        limits: KeyLimits::default(),
+    };
     let key = ledger.mint(&key).await.unwrap().key;
     let holder = ledger.holder(&key, jiff::Timestamp::MIN).unwrap();
     let refused = ledger.reserve(&holder, "m", &ASK).await.unwrap_err();

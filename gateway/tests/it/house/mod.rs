@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     client::{AdminClient, Endpoint},
-    keys::MintKey,
+    keys::{KeyLimits, MintKey},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -139,10 +139,13 @@ pub(crate) struct Gateway {
 pub(crate) fn key_for(task: &str, budget: &str) -> MintKey {
     MintKey {
         task: task.parse().unwrap(),
+        born: None,
         attempt: 1,
+        first: None,
         queue: "q".parse().unwrap(),
         budget_usd: budget.parse().unwrap(),
         expires_at: Timestamp::now() + SignedDuration::from_hours(1),
+        limits: KeyLimits::default(),
     }
 }
 
