@@ -68,10 +68,21 @@ impl Process {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
+    /// How many lines it has said so far.
+    pub fn lines(&mut self) -> usize {
+        while self.ended.is_none() && self.listen(Instant::now()) {}
+        self.lines.len()
+    }
+
     /// Waits for a line that holds this text, from the start of the process on.
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.wait_for_after(0, text)
+    }
+
+    /// The same, but for the first so many lines.
+    pub fn wait_for_after(&mut self, lines: usize, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
-        let mut seen = 0;
+        let mut seen = lines;
         loop {
             if let Some(line) = self.lines[seen..].iter().find(|line| line.contains(text)) {
                 return line.clone();

@@ -14,6 +14,10 @@ use crate::{
 /// Seconds after which a client that came too early may come again.
 const RETRY_AFTER: u16 = 2;
 
+/// Without amounts and names: opencode tries again, for more than a minute, where an error's text holds 500 or 429
+/// anywhere, whatever its status is. The amounts are in the log and at `GET /v1/key`.
+const SPENT: &str = "the rest of the budget does not cover this request: send a new task with a larger one";
+
 /// A refusal: its status, its stable word, and a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -89,13 +93,10 @@ impl From<BadKey> for Refusal {
 impl From<NoMoney> for Refusal {
     fn from(none: NoMoney) -> Self {
         match none {
-            NoMoney::Spent { .. } => Self::new(
-                StatusCode::PAYMENT_REQUIRED,
-                "budget_spent",
-                format!(
-                    "{none}, and the rest does not cover this request: send a new task with a larger budget"
-                ),
-            ),
+            NoMoney::Spent { .. } => {
+                tracing::info!("{none}");
+                Self::new(StatusCode::PAYMENT_REQUIRED, "budget_spent", SPENT)
+            }
             NoMoney::Key(bad) => bad.into(),
             NoMoney::Storage(_) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
@@ -117,5 +118,22 @@ impl From<BadBody> for Refusal {
             }
         };
         Self::new(StatusCode::BAD_REQUEST, "bad_request", sentence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Usd;
+
+    #[test]
+    fn what_is_final_holds_nothing_that_looks_like_a_status_to_try_again_after() {
+        let spent =
+            NoMoney::Spent { budget: Usd::from_nanos(1_500_500_000), spent: Usd::from_nanos(1_429_000_000) };
+        for refusal in [spent.into(), Refusal::from(BadKey::Expired), Refusal::from(BadKey::Revoked)] {
+            let message = refusal.message();
+            assert!(!message.contains(|c: char| c.is_ascii_digit()), "{message}");
+            assert!(!message.contains("try again"), "{message}");
+        }
     }
 }

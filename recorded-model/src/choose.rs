@@ -38,6 +38,8 @@ pub enum Answer {
         status: u16,
         /// What the provider says.
         message: String,
+        /// Seconds after which the client may come again, where it is told.
+        retry_after: Option<u64>,
     },
     /// With a reply.
     Play {
@@ -73,8 +75,8 @@ pub fn choose(script: &Script, asked: &Asked) -> Answer {
         return say(script.last_words(), asked);
     };
     let ending = match &turn.fault {
-        Some(Fault::Refused { status, message }) => {
-            return Answer::Refuse { status: *status, message: message.clone() };
+        Some(Fault::Refused { status, message, retry_after }) => {
+            return Answer::Refuse { status: *status, message: message.clone(), retry_after: *retry_after };
         }
         _ if !turn.tools.is_empty() && asked.tools.is_empty() => return say(SIDE_ANSWER, asked),
         Some(Fault::Failed(message)) => Ending::Failed(message.clone()),
@@ -88,7 +90,7 @@ pub fn choose(script: &Script, asked: &Asked) -> Answer {
             reply.usage = turn.usage.unwrap_or(reply.usage);
             Answer::Play { reply, delay: turn.delay, ending }
         }
-        Err(message) => Answer::Refuse { status: 400, message },
+        Err(message) => Answer::Refuse { status: 400, message, retry_after: None },
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn an_undeclared_tool_is_refused_by_name() {
         let answer = choose(&Script::from_toml(SCRIPT).unwrap(), &asked(0, &["exec_command"]));
-        let Answer::Refuse { status: 400, message } = answer else { panic!("{answer:?}") };
+        let Answer::Refuse { status: 400, message, .. } = answer else { panic!("{answer:?}") };
         assert!(message.contains("Write or write") && message.contains("exec_command"), "{message}");
     }
 
@@ -193,6 +195,7 @@ mod tests {
     #[test]
     fn a_recorded_refusal_is_told() {
         let answer = choose(&Script::from_toml(SCRIPT).unwrap(), &asked(2, &["write"]));
-        assert_eq!(answer, Answer::Refuse { status: 402, message: "recorded refusal".to_owned() });
+        let message = "recorded refusal".to_owned();
+        assert_eq!(answer, Answer::Refuse { status: 402, message, retry_after: None });
     }
 }

@@ -69,6 +69,8 @@ pub enum Fault {
         status: u16,
         /// What the provider says about it.
         message: String,
+        /// Seconds after which the client may come again, where it is told.
+        retry_after: Option<u64>,
     },
     /// The stream begins, and after half of its deltas reports this error.
     Failed(String),
@@ -159,6 +161,7 @@ struct RawTurn {
     delay_ms: u64,
     status: Option<u16>,
     error: Option<String>,
+    retry_after: Option<u64>,
     #[serde(default)]
     cut: bool,
     #[serde(default)]
@@ -206,6 +209,9 @@ impl RawTurn {
     }
 
     fn fault(&self) -> Result<Option<Fault>, String> {
+        if self.retry_after.is_some() && self.status.is_none() {
+            return Err("retry_after has no use without a status".to_owned());
+        }
         match (self.status, &self.error, self.cut, self.hang) {
             (None, None, false, false) => Ok(None),
             (None, None, true, false) => Ok(Some(Fault::Cut)),
@@ -213,7 +219,7 @@ impl RawTurn {
             (None, Some(message), false, false) => Ok(Some(Fault::Failed(message.clone()))),
             (Some(status @ 400..=599), message, false, false) => {
                 let message = message.clone().unwrap_or_else(|| "recorded refusal".to_owned());
-                Ok(Some(Fault::Refused { status, message }))
+                Ok(Some(Fault::Refused { status, message, retry_after: self.retry_after }))
             }
             (Some(status), _, false, false) => Err(format!("status {status} is not between 400 and 599")),
             _ => Err("of status or error, cut and hang only one can happen".to_owned()),
@@ -247,13 +253,14 @@ mod tests {
     #[test]
     fn all_faults_are_named_at_once() {
         let faults = Script::from_toml(
-            "[[turn]]\n[[turn]]\ntext='a'\nstatus=200\n[[turn]]\ntext='a'\ncut=true\nhang=true\n[[turn]]\ntext='fine'",
+            "[[turn]]\n[[turn]]\ntext='a'\nstatus=200\n[[turn]]\ntext='a'\ncut=true\nhang=true\n[[turn]]\ntext='a'\nretry_after=1\n[[turn]]\ntext='fine'",
         )
         .unwrap_err();
         let expected = [
             "turn 1: it neither says a text nor calls a tool",
             "turn 2: status 200 is not between 400 and 599",
             "turn 3: of status or error, cut and hang only one can happen",
+            "turn 4: retry_after has no use without a status",
         ];
         assert_eq!(faults, expected.join("\n"));
     }

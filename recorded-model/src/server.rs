@@ -132,7 +132,13 @@ impl Server {
             Err(message) => return refusal(dialect, 400, &message),
         };
         match choose(&self.config.script, &asked) {
-            Answer::Refuse { status, message } => refusal(dialect, status, &message),
+            Answer::Refuse { status, message, retry_after } => {
+                let mut response = refusal(dialect, status, &message);
+                if let Some(seconds) = retry_after {
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                }
+                response
+            }
             Answer::Play { reply, delay, ending } => {
                 let frames = dialect.frames(&reply, asked.usage_in_stream);
                 if asked.stream {

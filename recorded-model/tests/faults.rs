@@ -30,10 +30,13 @@ async fn read(mut response: reqwest::Response) -> (String, bool) {
 
 #[tokio::test]
 async fn a_refusal_comes_in_the_providers_shape() {
-    let model = Model::start("[[turn]]\nstatus = 402\nerror = 'the budget is spent'").await;
+    let model = Model::start("[[turn]]\nstatus = 402\nerror = 'the budget is spent'\nretry_after = 3").await;
     for route in ROUTES {
         let response = model.post(route, &request(true)).await;
-        assert_eq!(response.status(), 402);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (402, &"3".parse().unwrap())
+        );
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["message"], "the budget is spent");
         assert_eq!(body["error"]["type"], "billing_error");
