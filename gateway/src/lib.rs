@@ -7,6 +7,7 @@
 pub mod account;
 pub mod body;
 pub mod config;
+pub mod counted;
 pub mod exchange;
 pub mod http;
 pub mod ledger;
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// What tokens cost.
     pub prices: PriceList,
+    /// What providers counted of conversations that go on.
+    pub counted: Arc<counted::Counted>,
     /// The bodies on their way in.
     pub uploads: Arc<http::Uploads>,
     /// Anthropic's API.

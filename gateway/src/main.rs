@@ -167,6 +167,7 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
     Ok(Arc::new(Gateway {
         ledger: Ledger::open(&config.database)?,
         prices,
+        counted: Arc::default(),
         uploads: Arc::default(),
         anthropic: config.anthropic,
         openai: config.openai,

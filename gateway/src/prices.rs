@@ -42,6 +42,16 @@ impl Rates {
         Usd::from_nanos(u64::try_from(pico.div_ceil(1_000)).unwrap_or(u64::MAX))
     }
 
+    fn dearer(self, other: &Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            cache_write_5m: self.cache_write_5m.max(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.max(other.cache_write_1h),
+            cache_read: self.cache_read.max(other.cache_read),
+            output: self.output.max(other.output),
+        }
+    }
+
     /// The dearest that a token of input can be: it may be written to a cache.
     #[must_use]
     pub fn dearest_input(&self) -> u64 {
@@ -68,6 +78,13 @@ impl ModelPrice {
     #[must_use]
     pub fn at(&self, input_tokens: u64) -> &Rates {
         self.tiers.iter().rev().find(|(over, _)| input_tokens > *over).map_or(&self.base, |(_, rates)| rates)
+    }
+
+    /// The dearest rate of each kind that a request with at most so many tokens of input can have.
+    #[must_use]
+    pub fn dearest_up_to(&self, input_tokens: u64) -> Rates {
+        let tiers = self.tiers.iter().filter(|(over, _)| input_tokens > *over);
+        tiers.fold(self.base, |dearest, (_, rates)| dearest.dearer(rates))
     }
 
     /// What these tokens cost.

@@ -33,6 +33,11 @@ impl<'a> Fields<'a> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.get())
     }
 
+    /// All fields as they were sent, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.get()))
+    }
+
     /// A field as a type, or `None` where it is absent, `null`, or of another type.
     #[must_use]
     pub fn get<'s, T: Deserialize<'s>>(&'s self, name: &str) -> Option<T> {

@@ -1,5 +1,7 @@
 //! A request's body: read once, and changed only where it must be.
 
+use std::hash::RandomState;
+
 use bytes::Bytes;
 
 use crate::{
@@ -10,10 +12,12 @@ use crate::{
 
 mod content;
 pub mod fields;
+pub mod outline;
 pub mod rules;
 mod tools;
 
 use fields::Fields;
+use outline::Outline;
 use rules::{FIELDS, Rule};
 
 /// Tokens of output that an answer needs to be of use.
@@ -26,8 +30,6 @@ const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("g
 /// Tokens of thinking below which Anthropic takes no budget
 /// (<https://platform.claude.com/docs/en/build-with-claude/extended-thinking>).
 const THINKING_LEAST: u64 = 1_024;
-/// Tokens that a provider adds to what it is sent: the template, the preamble of tools.
-const INPUT_OVERHEAD: u64 = 1_024;
 /// Tokens of an image at most, however few its bytes are: 4,784 for Anthropic's models of the highest resolution,
 /// 1,600 for the others (<https://platform.claude.com/docs/en/build-with-claude/vision>).
 const IMAGE_TOKENS_ANTHROPIC: u64 = 4_784;
@@ -47,11 +49,13 @@ pub enum BadBody {
 /// A body that may be sent on, once its output is bounded.
 #[derive(Debug)]
 pub struct Request<'a> {
-    api: Api,
+    /// The route that it came by.
+    pub api: Api,
     sent: &'a Bytes,
     fields: Fields<'a>,
     changed: bool,
-    images: u64,
+    /// What goes in.
+    pub outline: Outline,
     /// The model that it asks for.
     pub model: String,
     /// Whether it wants a stream.
@@ -67,12 +71,13 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// [`BadBody`].
-    pub fn read(api: Api, sent: &'a Bytes) -> Result<Self, BadBody> {
+    pub fn read(api: Api, sent: &'a Bytes, hashes: &RandomState) -> Result<Self, BadBody> {
         let malformed = |why: String| BadBody::Malformed(why);
         let mut fields = Fields::read(sent).map_err(|error| malformed(error.to_string()))?;
         let model: String =
             fields.get("model").ok_or_else(|| malformed("model is not a string".to_owned()))?;
-        let mut removed = tools::strip(api, &mut fields).map_err(malformed)?;
+        let mut tools = tools::strip(api, &mut fields, hashes).map_err(malformed)?;
+        let mut removed = std::mem::take(&mut tools.removed);
         for (apis, name, rule) in FIELDS {
             if apis.contains(&api) && fields.says(name) {
                 match rule {
@@ -87,11 +92,11 @@ impl<'a> Request<'a> {
         if api == Api::Chat && fields.get::<u64>("n").is_some_and(|n| n > 1) {
             return Err(BadBody::Forbidden("n"));
         }
-        let images = content::images(&fields)?;
+        let outline = Outline::read(&fields, sent.len(), &tools, hashes)?;
         let stream = fields.get("stream").unwrap_or(false);
         let changed = !removed.is_empty();
         let mut request =
-            Self { api, sent, fields, changed, images, model, stream, usage_is_ours: false, removed };
+            Self { api, sent, fields, changed, outline, model, stream, usage_is_ours: false, removed };
         request.ask_for_usage().map_err(|error| malformed(error.to_string()))?;
         Ok(request)
     }
@@ -125,18 +130,21 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What it may need at most. A token is at least one byte of the body, but for those of images.
+    /// The most tokens that an image of it can be.
     #[must_use]
-    pub fn ask(&self, price: &ModelPrice) -> Ask {
-        let image = match self.api.provider() {
+    pub fn image_tokens(&self) -> u64 {
+        match self.api.provider() {
             Provider::Anthropic => IMAGE_TOKENS_ANTHROPIC,
             Provider::OpenAi => IMAGE_TOKENS_OPENAI,
-        };
-        let bytes = u64::try_from(self.sent.len()).unwrap_or(u64::MAX / 2);
-        let input_bound = INPUT_OVERHEAD + bytes + self.images * image;
+        }
+    }
+
+    /// What it may need at most, where no more than `input_bound` tokens go in.
+    #[must_use]
+    pub fn ask(&self, price: &ModelPrice, input_bound: u64) -> Ask {
         let cap = OUTPUT_CAPS.iter().find(|(prefix, _)| self.model.starts_with(prefix));
         let default = cap.map_or(OUTPUT_DEFAULT, |(_, cap)| *cap);
-        let mut rates = *price.at(input_bound);
+        let mut rates = price.dearest_up_to(input_bound);
         if self.api.provider() == Provider::Anthropic && !self.may_ask_for_the_long_cache() {
             rates.cache_write_1h = rates.cache_write_5m;
         }

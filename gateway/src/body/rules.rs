@@ -42,6 +42,12 @@ pub fn client_side_tools(api: Api) -> &'static [&'static str] {
     }
 }
 
+/// Whether the provider itself writes what the model is told of such a tool.
+#[must_use]
+pub fn is_of_its_own_design(allowed: &str) -> bool {
+    !matches!(allowed, "function" | "custom" | NAMESPACE)
+}
+
 /// The type of a tool that only holds others.
 pub const NAMESPACE: &str = "namespace";
 

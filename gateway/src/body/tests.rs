@@ -1,3 +1,5 @@
+use std::hash::RandomState;
+
 use bytes::Bytes;
 
 use super::{BadBody, Request};
@@ -5,7 +7,7 @@ use crate::provider::Api;
 
 fn rewritten(api: Api, sent: &str) -> String {
     let sent = Bytes::copy_from_slice(sent.as_bytes());
-    let body = Request::read(api, &sent).unwrap().unbounded().unwrap();
+    let body = Request::read(api, &sent, &RandomState::new()).unwrap().unbounded().unwrap();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
@@ -14,8 +16,8 @@ fn a_body_that_needs_no_change_passes_as_it_is() {
     let sent = r#"{ "model":"m", "max_tokens" : 5, "tools":[{"name":"Bash","input_schema":{"z":1,"a":2}}] }"#;
     assert_eq!(rewritten(Api::Messages, sent), sent);
     let sent = Bytes::from_static(sent.as_bytes());
-    assert_eq!(Request::read(Api::Messages, &sent).unwrap().bounded(5).unwrap(), sent);
-    let lowered = Request::read(Api::Messages, &sent).unwrap().bounded(4).unwrap();
+    assert_eq!(Request::read(Api::Messages, &sent, &RandomState::new()).unwrap().bounded(5).unwrap(), sent);
+    let lowered = Request::read(Api::Messages, &sent, &RandomState::new()).unwrap().bounded(4).unwrap();
     assert!(std::str::from_utf8(&lowered).unwrap().contains(r#""max_tokens":4"#));
 }
 
@@ -23,7 +25,7 @@ fn a_body_that_needs_no_change_passes_as_it_is() {
 fn the_bound_of_the_output_is_set_where_it_is_absent() {
     let bounded = |api, sent: &'static str| {
         let sent = Bytes::from_static(sent.as_bytes());
-        let body = Request::read(api, &sent).unwrap().bounded(9).unwrap();
+        let body = Request::read(api, &sent, &RandomState::new()).unwrap().bounded(9).unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     };
     assert_eq!(bounded(Api::Responses, r#"{"model":"m"}"#), r#"{"model":"m","max_output_tokens":9}"#);
@@ -51,7 +53,9 @@ fn server_side_tools_go_and_the_choice_is_mended() {
 
 #[test]
 fn fields_that_do_not_pass() {
-    let read = |api, sent: &'static str| Request::read(api, &Bytes::from_static(sent.as_bytes())).err();
+    let read = |api, sent: &'static str| {
+        Request::read(api, &Bytes::from_static(sent.as_bytes()), &RandomState::new()).err()
+    };
     assert_eq!(
         read(Api::Messages, r#"{"model":"m","mcp_servers":[{"url":"http://x"}]}"#),
         Some(BadBody::Forbidden("mcp_servers"))
@@ -72,7 +76,7 @@ fn fields_that_do_not_pass() {
 #[test]
 fn usage_is_asked_for_where_a_chat_client_did_not() {
     let sent = Bytes::from_static(br#"{"model":"m","stream":true}"#);
-    assert!(Request::read(Api::Chat, &sent).unwrap().usage_is_ours);
+    assert!(Request::read(Api::Chat, &sent, &RandomState::new()).unwrap().usage_is_ours);
     assert_eq!(
         rewritten(Api::Chat, r#"{"model":"m","stream":true,"stream_options":{"x":1}}"#),
         r#"{"model":"m","stream":true,"stream_options":{"x":1,"include_usage":true}}"#
@@ -92,7 +96,7 @@ fn the_dearer_cache_is_reserved_for_where_it_may_be_asked_for() {
     });
     let dearest = |sent: &'static str| {
         let sent = Bytes::from_static(sent.as_bytes());
-        Request::read(Api::Messages, &sent).unwrap().ask(&price).rates.dearest_input()
+        Request::read(Api::Messages, &sent, &RandomState::new()).unwrap().ask(&price, 0).rates.dearest_input()
     };
     assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral"}}"#), 125);
     assert_eq!(dearest(r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1h"}}"#), 200);
@@ -104,7 +108,7 @@ fn thinking_is_lowered_with_the_output_that_it_must_fit_into() {
     let sent = r#"{"model":"m","max_tokens":32000,"thinking":{"type":"enabled","budget_tokens":31999}}"#;
     let sent = Bytes::from_static(sent.as_bytes());
     let bounded = |output| {
-        let body = Request::read(Api::Messages, &sent).unwrap().bounded(output).unwrap();
+        let body = Request::read(Api::Messages, &sent, &RandomState::new()).unwrap().bounded(output).unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     };
     assert_eq!(bounded(32_000).as_bytes(), sent);
@@ -118,7 +122,8 @@ fn thinking_is_lowered_with_the_output_that_it_must_fit_into() {
 fn blocks_that_are_fetched_stored_or_of_unknown_cost_do_not_pass() {
     let read = |api, sent: &str| {
         let sent = Bytes::copy_from_slice(sent.as_bytes());
-        Request::read(api, &sent).map(|request| request.images)
+        Request::read(api, &sent, &RandomState::new())
+            .map(|request| request.outline.worst(1) - request.outline.worst(0))
     };
     let anthropic = |block: &str| {
         let plain = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}]}}"#);
@@ -175,15 +180,11 @@ fn blocks_that_are_fetched_stored_or_of_unknown_cost_do_not_pass() {
 
 #[test]
 fn an_images_tokens_are_reserved_for_beside_its_bytes() {
-    let price = crate::prices::ModelPrice::flat(crate::prices::Rates {
-        input: 1,
-        cache_write_5m: 1,
-        cache_write_1h: 1,
-        cache_read: 1,
-        output: 1,
-    });
     let sent = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":""}}]}]}"#;
     let sent = Bytes::from_static(sent);
-    let bound = Request::read(Api::Messages, &sent).unwrap().ask(&price).input_bound;
-    assert_eq!(bound, super::INPUT_OVERHEAD + sent.len() as u64 + super::IMAGE_TOKENS_ANTHROPIC);
+    let bound = Request::read(Api::Messages, &sent, &RandomState::new())
+        .unwrap()
+        .outline
+        .worst(super::IMAGE_TOKENS_ANTHROPIC);
+    assert_eq!(bound, crate::counted::INPUT_OVERHEAD + sent.len() as u64 + super::IMAGE_TOKENS_ANTHROPIC);
 }

@@ -1,21 +1,46 @@
 //! Takes tools out that run on the provider's side, and mends what named them.
 
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
+
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     fields::Fields,
-    rules::{NAMESPACE, client_side_tools, default_tool_type},
+    rules::{NAMESPACE, client_side_tools, default_tool_type, is_of_its_own_design},
 };
 use crate::provider::Api;
 
-/// Removes server-side tools from a request, and returns their types or names. `Err` says what is malformed.
-pub(super) fn strip(api: Api, fields: &mut Fields<'_>) -> Result<Vec<String>, String> {
-    let mut removed = Vec::new();
-    let Some(tools) = fields.raw("tools").filter(|raw| *raw != "null") else { return Ok(removed) };
-    let kept = kept(api, tools, &mut removed)?;
-    if removed.is_empty() {
-        return Ok(removed);
+/// What a request's tools are.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// The types of those that were taken out.
+    pub(super) removed: Vec<String>,
+    /// Of those that were kept, cache marks left out.
+    pub(super) hash: u64,
+    /// Their length as they were sent, those that were taken out included.
+    pub(super) bytes: u64,
+    /// Those of the provider's own design.
+    pub(super) typed: u64,
+    /// Whether the model is told of some only once a later block names them.
+    pub(super) deferred: bool,
+}
+
+/// Removes server-side tools from a request. `Err` says what is malformed.
+pub(super) fn strip(api: Api, fields: &mut Fields<'_>, hashes: &RandomState) -> Result<Tools, String> {
+    let mut look =
+        Look { api, removed: Vec::new(), hasher: hashes.build_hasher(), typed: 0, deferred: false };
+    let tools = fields.raw("tools").filter(|raw| *raw != "null").unwrap_or("[]");
+    let bytes = u64::try_from(tools.len()).unwrap_or(u64::MAX / 4);
+    let kept = look.kept(tools)?;
+    if !look.removed.is_empty() {
+        replace(api, fields, &kept)?;
     }
+    let Look { removed, hasher, typed, deferred, .. } = look;
+    Ok(Tools { removed, hash: hasher.finish(), bytes, typed, deferred })
+}
+
+/// Puts the tools that were kept in the place of all, and mends what named others.
+fn replace(api: Api, fields: &mut Fields<'_>, kept: &[Named]) -> Result<(), String> {
     let malformed = |error: serde_json::Error| error.to_string();
     let choice: Option<Value> = fields.get("tool_choice");
     if kept.is_empty() {
@@ -35,43 +60,64 @@ pub(super) fn strip(api: Api, fields: &mut Fields<'_>) -> Result<Vec<String>, St
         let kept: Vec<&RawValue> = kept.iter().map(|(_, tool)| tool.as_ref()).collect();
         fields.set("tools", &kept).map_err(malformed)?;
     }
-    Ok(removed)
+    Ok(())
 }
 
 type Named = (Option<String>, Box<RawValue>);
 
-fn kept(api: Api, tools: &str, removed: &mut Vec<String>) -> Result<Vec<Named>, String> {
-    let wrong = |error: serde_json::Error| format!("tools: {error}");
-    let tools: Vec<&RawValue> = serde_json::from_str(tools).map_err(wrong)?;
-    let mut kept = Vec::new();
-    for raw in tools {
-        let mut tool: Fields<'_> = serde_json::from_str(raw.get()).map_err(wrong)?;
-        let kind = match tool.raw("type") {
-            None => default_tool_type(api).unwrap_or("").to_owned(),
-            Some(_) => tool.get("type").ok_or("tools: a type is not a string")?,
-        };
-        let name: Option<String> = tool.get("name").or_else(|| {
-            tool.get::<Value>("function").and_then(|function| function["name"].as_str().map(str::to_owned))
-        });
-        if !client_side_tools(api).iter().any(|allowed| matches(allowed, &kind)) {
-            removed.push(if kind.is_empty() { "a tool without a type".to_owned() } else { kind });
-            continue;
+/// Goes through tools.
+struct Look {
+    api: Api,
+    removed: Vec<String>,
+    hasher: DefaultHasher,
+    typed: u64,
+    deferred: bool,
+}
+
+impl Look {
+    fn kept(&mut self, tools: &str) -> Result<Vec<Named>, String> {
+        let wrong = |error: serde_json::Error| format!("tools: {error}");
+        let tools: Vec<&RawValue> = serde_json::from_str(tools).map_err(wrong)?;
+        tools.len().hash(&mut self.hasher);
+        let mut kept = Vec::new();
+        for raw in tools {
+            let mut tool: Fields<'_> = serde_json::from_str(raw.get()).map_err(wrong)?;
+            let kind = match tool.raw("type") {
+                None => default_tool_type(self.api).unwrap_or("").to_owned(),
+                Some(_) => tool.get("type").ok_or("tools: a type is not a string")?,
+            };
+            let name: Option<String> = tool.get("name").or_else(|| {
+                tool.get::<Value>("function")
+                    .and_then(|function| function["name"].as_str().map(str::to_owned))
+            });
+            let Some(allowed) = client_side_tools(self.api).iter().find(|allowed| matches(allowed, &kind))
+            else {
+                self.removed.push(if kind.is_empty() { "a tool without a type".to_owned() } else { kind });
+                continue;
+            };
+            self.typed += u64::from(is_of_its_own_design(allowed));
+            self.deferred |= tool.says("defer_loading");
+            let before = self.removed.len();
+            if kind == NAMESPACE
+                && let Some(nested) = tool.raw("tools").map(str::to_owned)
+            {
+                let nested = self.kept(&nested)?;
+                if self.removed.len() != before {
+                    let nested: Vec<&RawValue> = nested.iter().map(|(_, tool)| tool.as_ref()).collect();
+                    tool.set("tools", &nested).map_err(wrong)?;
+                }
+            }
+            for (name, value) in tool.iter().filter(|(name, _)| *name != "cache_control") {
+                (name, value).hash(&mut self.hasher);
+            }
+            let tool = match self.removed.len() == before {
+                true => raw.to_owned(),
+                false => serde_json::value::to_raw_value(&tool).map_err(wrong)?,
+            };
+            kept.push((name, tool));
         }
-        let before = removed.len();
-        if kind == NAMESPACE
-            && let Some(nested) = tool.raw("tools")
-        {
-            let nested = self::kept(api, nested, removed)?;
-            let nested: Vec<&RawValue> = nested.iter().map(|(_, tool)| tool.as_ref()).collect();
-            tool.set("tools", &nested).map_err(wrong)?;
-        }
-        let tool = match removed.len() == before {
-            true => raw.to_owned(),
-            false => serde_json::value::to_raw_value(&tool).map_err(wrong)?,
-        };
-        kept.push((name, tool));
+        Ok(kept)
     }
-    Ok(kept)
 }
 
 fn matches(allowed: &str, kind: &str) -> bool {

@@ -20,9 +20,12 @@ use crate::{
     refusal::Refusal,
 };
 
+mod lesson;
 mod scrub;
 mod stream;
 mod tap;
+
+pub use lesson::Lesson;
 
 /// How long an answer whose client has gone is read on, to learn what it costs. After that it is dropped,
 /// and charged as if it had come to its bound.
@@ -54,10 +57,13 @@ pub struct Paid {
     pub meter: Meter,
     /// Whether the client must not see the chunk with the usage.
     pub drop_usage: bool,
+    /// What its count will say of the next.
+    pub lesson: Lesson,
 }
 
 impl Paid {
     fn settle(self) {
+        self.lesson.learn(&self.meter);
         match self.meter.charge(&self.price, &self.reservation.grant()) {
             Some((amount, tokens)) => self.reservation.settle(amount, tokens),
             None => self.reservation.release(),

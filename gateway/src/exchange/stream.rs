@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{DRAIN, Head, Paid, scrub::Scrubber, tap::Tap, tell};
+use super::{DRAIN, Head, Lesson, Paid, scrub::Scrubber, tap::Tap, tell};
 use crate::{Gateway, ledger::Reservation, meter::Meter, prices::ModelPrice, provider::Provider};
 
 /// Chunks that wait for a slow client; after that the upstream is not read.
@@ -33,7 +33,7 @@ pub(super) async fn pass(
     *response.headers_mut() = upstream.headers_for_client(&parts.headers);
     tell(head, Ok(response));
 
-    let mut till = Till { reservation: Some(paid.reservation), price: paid.price };
+    let mut till = Till { reservation: Some(paid.reservation), price: paid.price, lesson: paid.lesson };
     let mut tap = Tap::new(paid.meter, paid.drop_usage);
     let mut scrubber = Scrubber::new(upstream.key.clone());
     let stream = copy(body, &client, &mut tap, &mut till, &mut scrubber);
@@ -102,6 +102,7 @@ async fn copy(
 struct Till {
     reservation: Option<Reservation>,
     price: std::sync::Arc<ModelPrice>,
+    lesson: Lesson,
 }
 
 impl Till {
@@ -114,6 +115,7 @@ impl Till {
     /// Charges an answer that has ended, or cannot cost more.
     fn settle(&mut self, meter: &Meter) {
         let Some(reservation) = self.reservation.take() else { return };
+        self.lesson.learn(meter);
         match meter.charge(&self.price, &reservation.grant()) {
             Some((amount, tokens)) => reservation.settle(amount, tokens),
             None => reservation.release(),

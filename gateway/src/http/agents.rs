@@ -18,7 +18,7 @@ use super::uploads;
 use crate::{
     Gateway,
     body::Request as Body,
-    exchange::{self, Call, Paid},
+    exchange::{self, Call, Lesson, Paid},
     ledger::Holder,
     meter::Meter,
     provider::{Api, Provider},
@@ -162,7 +162,7 @@ async fn model(
     };
     let (sent, upload) =
         uploads::read(&gateway.uploads, &holder.task, &headers, body, uploads::ARRIVAL).await?;
-    let body = Body::read(api, &sent)?;
+    let body = Body::read(api, &sent, gateway.counted.hashes())?;
     if !body.removed.is_empty() {
         tracing::info!(task = %holder.task, removed = ?body.removed, "taken out of a request");
     }
@@ -170,11 +170,12 @@ async fn model(
         (body.unbounded().map_err(|error| internal(&error))?, None)
     } else {
         let price = gateway.prices.find(provider, &body.model).ok_or_else(|| unpriced(&body.model))?;
-        let ask = body.ask(&price);
+        let (bound, lesson) = Lesson::before(gateway, &holder.task, &body, &headers);
+        let ask = body.ask(&price, bound);
         let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;
         let drop_usage = body.usage_is_ours;
         let body = body.bounded(reservation.grant().output_tokens).map_err(|error| internal(&error))?;
-        (body, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage }))
+        (body, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage, lesson }))
     };
     let request = gateway
         .upstream(provider)

@@ -55,6 +55,30 @@ async fn output_is_lowered_to_what_the_budget_affords() {
 }
 
 #[tokio::test]
+async fn a_conversation_that_goes_on_is_not_bounded_by_its_bytes_again() {
+    let body = r#"{"usage":{"input_tokens":100000,"output_tokens":1}}"#;
+    let model = RawModel::start(vec![Piece::answer("200 OK", "", body)]).await;
+    let house = House::before(&model.url);
+    let gateway = house.open().await;
+    // 400,000 tokens that may be written to a cache would be 0.50; 100,000 were 0.10.
+    let key = gateway.mint("t", "0.55").await;
+    let other = gateway.mint("u", "0.45").await;
+    let mut talk = question(9, false);
+    talk["messages"][0]["content"] = json!("a".repeat(400_000));
+    let ask = async |key: &str, talk: &Value| {
+        soon(gateway.post("/v1/messages", key, talk).send()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(&key, &talk).await, 200);
+    talk["messages"].as_array_mut().unwrap().push(json!({"role": "assistant", "content": "b"}));
+    assert_eq!(ask(&key, &talk).await, 200);
+    // One task's count says nothing of another's, and a conversation that is not the same is bounded anew.
+    assert_eq!(ask(&other, &talk).await, 402);
+    talk["messages"][0]["content"] = json!("c".repeat(400_000));
+    assert_eq!(ask(&key, &talk).await, 402);
+    assert_eq!(gateway.spent("t").await, "0.20001");
+}
+
+#[tokio::test]
 async fn requests_at_once_wait_for_each_other_and_never_overspend() {
     // Every request costs all that it may, so one cent affords few of them.
     let permit = Arc::new(Semaphore::new(0));

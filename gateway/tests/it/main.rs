@@ -14,3 +14,4 @@ mod house;
 mod passing;
 mod program;
 mod secrets;
+mod usable;
