@@ -88,6 +88,7 @@ pub fn choose(script: &Script, asked: &Asked) -> Answer {
         Ok(calls) => {
             let mut reply = reply(turn.text.clone(), asked, calls);
             reply.usage = turn.usage.unwrap_or(reply.usage);
+            reply.stop = turn.stop;
             Answer::Play { reply, delay: turn.delay, ending }
         }
         Err(message) => Answer::Refuse { status: 400, message, retry_after: None },
@@ -118,7 +119,14 @@ fn say(text: &str, asked: &Asked) -> Answer {
 fn reply(text: String, asked: &Asked, calls: Vec<NamedCall>) -> Reply {
     let said = text.len() + calls.iter().map(|call| call.arguments().len()).sum::<usize>();
     let usage = Usage { input: tokens(asked.bytes), output: tokens(said), cache_read: 0, cache_write: 0 };
-    Reply { label: format!("recorded{}", asked.answered), model: asked.model.clone(), text, calls, usage }
+    Reply {
+        label: format!("recorded{}", asked.answered),
+        model: asked.model.clone(),
+        text,
+        calls,
+        usage,
+        stop: None,
+    }
 }
 
 /// The tokens that so many bytes are counted as: at least one.

@@ -2,14 +2,14 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use recorded_model::log::RequestLog;
 use recorded_model::script::Script;
-use recorded_model::{Config, run};
+use recorded_model::{record, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 const BAD_CONFIGURATION: u8 = 64;
 
 /// Plays recorded turns as a model API: Anthropic's Messages, OpenAI's Chat Completions and Responses.
+///
+/// With --record it stands before a real API instead, passes everything on, and writes what the model says as turns
+/// that it can play: text, tool calls, usage, and whether the length stopped it. Keys and accounts are not written.
 #[derive(Parser)]
 #[command(name = "code-workers-recorded-model", version)]
 struct Arguments {
@@ -25,8 +28,14 @@ struct Arguments {
     #[arg(long, value_name = "127.0.0.1:PORT")]
     listen: SocketAddr,
     /// The turns to play: a TOML file, or a JSON one when its name ends in .json
-    #[arg(long, value_name = "FILE")]
-    turns: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "record", conflicts_with = "record")]
+    turns: Option<PathBuf>,
+    /// Record a conversation into this new TOML file
+    #[arg(long, value_name = "FILE", requires = "upstream", conflicts_with = "log")]
+    record: Option<PathBuf>,
+    /// The API that is recorded, such as https://api.anthropic.com
+    #[arg(long, value_name = "URL", requires = "record")]
+    upstream: Option<String>,
     /// Append one JSON line a request to this file
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -46,14 +55,14 @@ async fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::SUCCESS };
         }
     };
-    let config = match configure(&arguments) {
-        Ok(config) => config,
+    let work = match configure(&arguments) {
+        Ok(work) => work,
         Err(faults) => {
             tracing::error!("{faults}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    match serve(arguments.listen, config).await {
+    match serve(arguments.listen, work).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -62,23 +71,43 @@ async fn main() -> ExitCode {
     }
 }
 
-fn configure(arguments: &Arguments) -> Result<Config, String> {
+/// What the program does.
+enum Work {
+    Play(server::Config),
+    Record(record::Config),
+}
+
+fn configure(arguments: &Arguments) -> Result<Work, String> {
     let mut faults = Vec::new();
     if !arguments.listen.ip().is_loopback() {
         faults.push(format!("--listen {} is not a loopback address: use 127.0.0.1", arguments.listen));
     }
-    let script = Script::load(&arguments.turns).map_err(|fault| faults.push(fault)).ok();
+    let work = match (&arguments.turns, &arguments.record, &arguments.upstream) {
+        (Some(turns), ..) => play(turns, arguments, &mut faults),
+        (None, Some(file), Some(url)) => record(file, url, &mut faults),
+        _ => None,
+    };
+    work.filter(|_| faults.is_empty()).ok_or_else(|| faults.join("\n"))
+}
+
+fn play(turns: &Path, arguments: &Arguments, faults: &mut Vec<String>) -> Option<Work> {
+    let script = Script::load(turns).map_err(|fault| faults.push(fault)).ok();
     let log = match &arguments.log {
         Some(path) => RequestLog::open(path, arguments.log_bodies).map_err(|fault| faults.push(fault)).ok(),
         None => Some(RequestLog::default()),
     };
-    match (script, log) {
-        (Some(script), Some(log)) if faults.is_empty() => Ok(Config { script, log }),
-        _ => Err(faults.join("\n")),
-    }
+    Some(Work::Play(server::Config { script: script?, log: log? }))
 }
 
-async fn serve(address: SocketAddr, config: Config) -> anyhow::Result<()> {
+fn record(file: &Path, url: &str, faults: &mut Vec<String>) -> Option<Work> {
+    let upstream = record::Upstream::new(url).map_err(|fault| faults.push(fault)).ok()?;
+    // Makes the file, so it comes last.
+    let keeper = if faults.is_empty() { record::Keeper::create(file) } else { return None };
+    let keeper = keeper.map_err(|fault| faults.push(fault)).ok()?;
+    Some(Work::Record(record::Config { upstream, keeper }))
+}
+
+async fn serve(address: SocketAddr, work: Work) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     // Before the line that tells of the port: whoever waits for it may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -96,5 +125,9 @@ async fn serve(address: SocketAddr, config: Config) -> anyhow::Result<()> {
         }
         stop.cancel();
     });
-    run(listener, config, shutdown).await.context("the listener failed")
+    let served = match work {
+        Work::Play(config) => server::run(listener, config, shutdown).await,
+        Work::Record(config) => record::run(listener, config, shutdown).await,
+    };
+    served.context("the listener failed")
 }

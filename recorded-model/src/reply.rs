@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::script::Usage;
+use crate::script::{Stop, Usage};
 
 /// One answer to one request.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Reply {
     pub calls: Vec<NamedCall>,
     /// The tokens that are reported.
     pub usage: Usage,
+    /// Why it stops, where that is neither its end nor its calls.
+    pub stop: Option<Stop>,
 }
 
 /// A tool call with the identifier by which its result will be named.

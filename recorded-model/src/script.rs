@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The turns of one recorded conversation, in order. Never empty.
@@ -21,6 +21,8 @@ pub struct Turn {
     pub tools: Vec<ToolCall>,
     /// What it reports as used; estimated from sizes when the file says nothing.
     pub usage: Option<Usage>,
+    /// Why it stops, where that is neither its end nor its calls.
+    pub stop: Option<Stop>,
     /// The wait before each delta of a stream. Zero is as fast as the client reads.
     pub delay: Duration,
     /// What goes wrong in this turn.
@@ -34,7 +36,7 @@ pub struct ToolCall {
 }
 
 /// A tool's name and its input, as one agent CLI declares them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     /// The name under which the request declares the tool.
@@ -45,7 +47,7 @@ pub struct Call {
 }
 
 /// Tokens of one turn. `input` excludes what was read from or written to the prompt cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// Input tokens at full price.
@@ -58,6 +60,14 @@ pub struct Usage {
     /// Input tokens that were written to the cache.
     #[serde(default)]
     pub cache_write: u64,
+}
+
+/// Why a model stops before it has said all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// It has come to the tokens that it was given.
+    Length,
 }
 
 /// The one thing that goes wrong in a turn.
@@ -157,6 +167,7 @@ struct RawTurn {
     #[serde(default)]
     tool: Vec<RawTool>,
     usage: Option<Usage>,
+    stop: Option<Stop>,
     #[serde(default)]
     delay_ms: u64,
     status: Option<u16>,
@@ -205,7 +216,7 @@ impl RawTurn {
         }
         let tools = self.tool.into_iter().map(RawTool::into_call).collect();
         let delay = Duration::from_millis(self.delay_ms);
-        Ok(Turn { text: self.text, tools, usage: self.usage, delay, fault })
+        Ok(Turn { text: self.text, tools, usage: self.usage, stop: self.stop, delay, fault })
     }
 
     fn fault(&self) -> Result<Option<Fault>, String> {

@@ -19,7 +19,7 @@ use crate::script::Script;
 use crate::stream::{self, Frame, Tail};
 
 /// The largest body that is read, in bytes: Anthropic's own limit for a request.
-const MAX_BODY_BYTES: usize = 32 << 20;
+pub(crate) const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// The model that `/v1/models` lists. Requests may name any.
 const MODEL: &str = "recorded";

@@ -56,6 +56,12 @@ impl Frame {
     }
 }
 
+/// What goes over the wire.
+#[cfg(test)]
+pub(crate) fn text(frames: &[Frame]) -> String {
+    frames.iter().map(|frame| String::from_utf8_lossy(&frame.bytes)).collect()
+}
+
 /// How many of the frames are deltas.
 pub(crate) fn deltas(frames: &[Frame]) -> usize {
     frames.iter().filter(|frame| frame.delta).count()

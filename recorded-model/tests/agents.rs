@@ -1,4 +1,4 @@
-//! The real agent CLIs, each writing a file through a recorded tool call.
+//! The real agent CLIs, each writing a file through a recorded tool call, also one that was recorded from another.
 //!
 //! `CODE_WORKERS_AGENTS` names the folder that holds them, as one npm prefix each
 //! (`claude/node_modules/.bin/claude`) or as programs side by side. What is absent is named and skipped; when
@@ -19,7 +19,7 @@ use std::process::Stdio;
 
 use recorded_model::log::RequestLog;
 use serde_json::json;
-use support::{Model, lines, soon};
+use support::{Model, Recorder, lines, soon};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -55,8 +55,23 @@ impl Stage {
         command
     }
 
+    /// Puts a recorder before the model, and tells its file.
+    async fn record(&mut self) -> PathBuf {
+        let file = self.path("recorded.toml");
+        self.model.url = Recorder::start(&file, &self.model.url).await.url;
+        file
+    }
+
+    /// Puts a model that plays this file in the model's place, and takes back what was done.
+    async fn play_instead(&mut self, file: &Path) {
+        fs::remove_file(self.path("work/hello.txt")).unwrap();
+        fs::remove_file(self.path("log")).unwrap();
+        let log = RequestLog::open(&self.path("log"), false).unwrap();
+        self.model = Model::start_with(&fs::read_to_string(file).unwrap(), log).await;
+    }
+
     /// Runs the agent to its end: it exits 0, has written the file, and tells the last words.
-    async fn play(self, mut command: Command, route: &str) {
+    async fn play(&self, mut command: Command, route: &str) {
         let output = soon(command.output()).await.unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let complained = String::from_utf8_lossy(&output.stderr);
@@ -112,9 +127,7 @@ fn turns(work: &Path) -> String {
     )
 }
 
-#[tokio::test]
-async fn claude_code() {
-    let Some(stage) = Stage::set("claude").await else { return };
+fn claude(stage: &Stage) -> Command {
     let mut command = stage.command();
     command
         .env("ANTHROPIC_BASE_URL", &stage.model.url)
@@ -123,14 +136,21 @@ async fn claude_code() {
         .env("IS_SANDBOX", "1")
         .args(["-p", PROMPT, "--model", "claude-sonnet-4-5", "--output-format", "stream-json", "--verbose"])
         .args(["--dangerously-skip-permissions", "--disallowedTools", "WebSearch,WebFetch"]);
-    stage.play(command, "/v1/messages").await;
+    command
 }
 
 #[tokio::test]
-async fn codex() {
-    let Some(stage) = Stage::set("codex").await else { return };
+async fn claude_code_and_what_is_recorded_of_it() {
+    let Some(mut stage) = Stage::set("claude").await else { return };
+    let file = stage.record().await;
+    stage.play(claude(&stage), "/v1/messages").await;
+    stage.play_instead(&file).await;
+    stage.play(claude(&stage), "/v1/messages").await;
+}
+
+fn codex_for(stage: &Stage) -> Command {
     let home = stage.path("home/.codex");
-    fs::create_dir(&home).unwrap();
+    fs::create_dir_all(&home).unwrap();
     let config = format!(
         r#"
         model = "gpt-5.1-codex"
@@ -151,7 +171,16 @@ async fn codex() {
     fs::write(home.join("config.toml"), config).unwrap();
     let mut command = stage.command();
     command.env("GW_API_KEY", "sk-recorded").args(["exec", "--json", "--skip-git-repo-check", PROMPT]);
-    stage.play(command, "/v1/responses").await;
+    command
+}
+
+#[tokio::test]
+async fn codex_and_what_is_recorded_of_it() {
+    let Some(mut stage) = Stage::set("codex").await else { return };
+    let file = stage.record().await;
+    stage.play(codex_for(&stage), "/v1/responses").await;
+    stage.play_instead(&file).await;
+    stage.play(codex_for(&stage), "/v1/responses").await;
 }
 
 /// Plays opencode with one of its providers, which has these options and models.

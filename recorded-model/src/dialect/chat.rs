@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::CREATED;
 use crate::reply::{NamedCall, Reply, argument_deltas};
-use crate::script::Usage;
+use crate::script::{Stop, Usage};
 use crate::stream::Frame;
 
 pub(super) fn whole(reply: &Reply) -> Value {
@@ -86,7 +86,11 @@ fn usage(usage: Usage) -> Value {
 }
 
 fn finish(reply: &Reply) -> &'static str {
-    if reply.calls.is_empty() { "stop" } else { "tool_calls" }
+    match reply.stop {
+        Some(Stop::Length) => "length",
+        None if reply.calls.is_empty() => "stop",
+        None => "tool_calls",
+    }
 }
 
 fn call_id(call: &NamedCall) -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::reply::{NamedCall, Reply, argument_deltas};
-use crate::script::Usage;
+use crate::script::{Stop, Usage};
 use crate::stream::Frame;
 
 pub(super) fn whole(reply: &Reply) -> Value {
@@ -91,7 +91,11 @@ fn usage(usage: Usage, output: u64) -> Value {
 }
 
 fn stop_reason(reply: &Reply) -> &'static str {
-    if reply.calls.is_empty() { "end_turn" } else { "tool_use" }
+    match reply.stop {
+        Some(Stop::Length) => "max_tokens",
+        None if reply.calls.is_empty() => "end_turn",
+        None => "tool_use",
+    }
 }
 
 fn call_id(call: &NamedCall) -> String {

@@ -27,6 +27,19 @@ pub enum Dialect {
 const CREATED: u64 = 1_700_000_000;
 
 impl Dialect {
+    /// The wire format of a path on which a model is asked, with a provider's name before it or without.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        let routes = [
+            ("/v1/messages", "/anthropic", Self::Messages),
+            ("/v1/chat/completions", "/openai", Self::Chat),
+            ("/v1/responses", "/openai", Self::Responses),
+        ];
+        let found =
+            routes.into_iter().find(|(route, prefix, _)| path.strip_prefix(prefix).unwrap_or(path) == *route);
+        found.map(|(_, _, dialect)| dialect)
+    }
+
     /// Reads a request's body.
     ///
     /// # Errors

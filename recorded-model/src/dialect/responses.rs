@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::CREATED;
 use crate::reply::{NamedCall, Reply, argument_deltas};
-use crate::script::Usage;
+use crate::script::{Stop, Usage};
 use crate::stream::Frame;
 
 /// Whether an item of `input` is something that the model said: a message of the assistant, a call, a
@@ -22,7 +22,14 @@ pub(super) fn whole(reply: &Reply) -> Value {
         (!reply.text.is_empty()).then(|| message_item(reply, "completed", &json!([text(&reply.text)])));
     let calls = reply.calls.iter().map(|call| call_item(call, "completed", &call.arguments()));
     let output: Vec<Value> = said.into_iter().chain(calls).collect();
-    response(reply, "completed", &json!(output), &usage(reply.usage))
+    match reply.stop {
+        None => response(reply, "completed", &json!(output), &usage(reply.usage)),
+        Some(Stop::Length) => {
+            let mut response = response(reply, "incomplete", &json!(output), &usage(reply.usage));
+            response["incomplete_details"] = json!({"reason": "max_output_tokens"});
+            response
+        }
+    }
 }
 
 pub(super) fn frames(reply: &Reply) -> Vec<Frame> {
@@ -39,7 +46,8 @@ pub(super) fn frames(reply: &Reply) -> Vec<Frame> {
         announce(&mut events, index, call);
         index += 1;
     }
-    events.push("response.completed", json!({"response": whole(reply)}));
+    let last = if reply.stop.is_some() { "response.incomplete" } else { "response.completed" };
+    events.push(last, json!({"response": whole(reply)}));
     events.frames
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use recorded_model::log::RequestLog;
 use recorded_model::script::Script;
-use recorded_model::{Config, run};
+use recorded_model::{Config, record, run};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -74,4 +74,21 @@ pub(crate) fn events(stream: &str) -> Vec<(String, Value)> {
 pub(crate) fn lines(log: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A recorder in this process.
+pub(crate) struct Recorder {
+    /// `http://127.0.0.1:PORT`
+    pub(crate) url: String,
+}
+
+impl Recorder {
+    pub(crate) async fn start(file: &Path, upstream: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let upstream = record::Upstream::new(upstream).unwrap();
+        let config = record::Config { upstream, keeper: record::Keeper::create(file).unwrap() };
+        tokio::spawn(record::run(listener, config, CancellationToken::new()));
+        Self { url }
+    }
 }
