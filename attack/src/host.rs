@@ -3,6 +3,9 @@
 mod aftermath;
 mod attempt;
 mod bystander;
+mod image;
+mod launcher;
+mod part;
 mod place;
 mod process;
 mod stand_in;
@@ -11,7 +14,7 @@ mod upstream;
 mod victim;
 mod weak_doors;
 
-use std::{collections::BTreeSet, io::Write as _, process::ExitCode};
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
@@ -21,8 +24,10 @@ use crate::{
     line::Line,
 };
 use attempt::{Findings, Plan, Wall, attempt_all};
+use image::Image;
+pub(crate) use launcher::Launcher;
 use place::Place;
-use table::{Outcome, Report};
+use table::{NotTried, Report, Row};
 
 #[derive(Debug, Args)]
 pub(crate) struct HostArguments {
@@ -32,12 +37,23 @@ pub(crate) struct HostArguments {
     /// Try each attack once more in a sandbox without the line that it is held by (needs root)
     #[arg(long)]
     weaken: bool,
-    /// Attack the sandboxes of Docker with runsc too, with this image of Docker's
+    /// In Docker's sandboxes take this image, instead of one made of this machine's programs
     #[arg(long)]
     image: Option<String>,
+    /// What stands in for a fortress's launcher, and leads its sandboxes to this place's coordinator
+    #[arg(long, hide = true)]
+    fortress: Option<PathBuf>,
+    /// Only this launcher, as the user that this is
+    #[arg(long, hide = true)]
+    part: Option<Launcher>,
     /// Only these attacks
     attacks: Vec<String>,
 }
+
+/// Of Docker.
+const RUNTIME: &str = "runsc";
+/// A fortress's doors are its own shims.
+const NO_FORTRESS: &str = "a fortress leads its sandboxes to this machine's coordinator, and not to the one that is made to be attacked";
 
 /// Exits 1 when an attack was not held, or a weakened one was.
 pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
@@ -50,11 +66,60 @@ pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
     let wanted =
         |attack: &&Attack| arguments.attacks.is_empty() || arguments.attacks.iter().any(|n| n == attack.name);
     let attacks: Vec<_> = inside::all().filter(wanted).collect();
-    let place = Place::make()?;
-    let whole: Vec<_> =
-        std::iter::once(Wall::Gvisor).chain(arguments.image.clone().map(Wall::Docker)).collect();
-    let mut plans: Vec<_> =
-        whole.iter().map(|wall| Plan { wall: wall.clone(), attacks: attacks.clone() }).collect();
+    let report = match arguments.part {
+        Some(part) => Report { attacks: directly(&[part], &attacks, arguments, None)? },
+        None => every(&attacks, arguments)?,
+    };
+    say(&if arguments.json { report.json()? } else { report.table() })?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Against every launcher that this machine has.
+fn every(attacks: &[&'static Attack], arguments: &HostArguments) -> anyhow::Result<Report> {
+    let root = rustix::process::geteuid().is_root();
+    let mut launchers = vec![if root { Launcher::Gvisor } else { Launcher::GvisorRootless }];
+    let mut rows = Vec::new();
+    let not_here = |launcher: Launcher, why: &str| {
+        let row = |attack: &&Attack| match launcher.promises(attack) {
+            Ok(()) => Row::not_tried(launcher, attack, NotTried::NotHere, why),
+            Err(why) => Row::not_tried(launcher, attack, NotTried::NotPromised, why),
+        };
+        attacks.iter().map(row).collect::<Vec<_>>()
+    };
+    let image = arguments.image.is_none().then(|| Image::make(RUNTIME)).transpose();
+    let made = image.as_ref().map(|image| arguments.image.as_deref().or(image.as_ref().map(Image::name)));
+    match &made {
+        Ok(_) => launchers.push(Launcher::Docker),
+        Err(error) => rows.extend(not_here(Launcher::Docker, &format!("{error:#}"))),
+    }
+    if arguments.fortress.is_some() {
+        launchers.push(Launcher::Fortress);
+    } else {
+        rows.extend(not_here(Launcher::Fortress, NO_FORTRESS));
+    }
+    let others = [root.then_some(Launcher::GvisorRootless), Some(Launcher::None)];
+    for other in others.into_iter().flatten() {
+        let tried = part::run(other, &arguments.attacks).map(|report| report.attacks);
+        rows.extend(tried.unwrap_or_else(|error| not_here(other, &format!("{error:#}"))));
+    }
+    rows.extend(directly(&launchers, attacks, arguments, made.ok().flatten())?);
+    rows.sort_by_key(|row| row.launcher);
+    Ok(Report { attacks: rows })
+}
+
+/// In a place of this user's own.
+fn directly(
+    launchers: &[Launcher],
+    attacks: &[&'static Attack],
+    arguments: &HostArguments,
+    image: Option<&str>,
+) -> anyhow::Result<Vec<Row>> {
+    let place = Place::make(arguments.fortress.as_deref(), launchers.contains(&Launcher::None))?;
+    let promised = |launcher: Launcher| {
+        attacks.iter().copied().filter(move |attack| launcher.promises(attack).is_ok()).collect::<Vec<_>>()
+    };
+    let whole = |launcher: &Launcher| Plan { wall: Wall::Whole(*launcher), attacks: promised(*launcher) };
+    let mut plans: Vec<_> = launchers.iter().map(whole).collect();
     if arguments.weaken {
         // Without gVisor's own kernel nothing is tried on this machine: that takes a virtual one.
         let lines: BTreeSet<_> =
@@ -64,21 +129,22 @@ pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
             attacks: attacks.iter().copied().filter(|attack| attack.line == line).collect(),
         }));
     }
-    let found_by = attempt_all(&place, plans)?;
+    let found_by = attempt_all(&place, plans, image)?;
     let empty = Findings::new();
-    let outcomes = whole.iter().flat_map(|wall| attacks.iter().map(move |attack| (wall, attack)));
-    let outcomes = outcomes.map(|(wall, attack)| Outcome {
-        attack,
-        launcher: wall.launcher(),
-        held: found(found_by.get(wall).unwrap_or(&empty), attack),
-        weakened: found_by
-            .get(&Wall::Without(attack.line))
-            .filter(|_| *wall == Wall::Gvisor)
-            .map(|findings| found(findings, attack)),
-    });
-    let report = Report::of(outcomes);
-    say(&if arguments.json { report.json()? } else { report.table() })?;
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let row = |launcher: Launcher, attack: &Attack| {
+        if let Err(why) = launcher.promises(attack) {
+            return Row::not_tried(launcher, attack, NotTried::NotPromised, why);
+        }
+        let findings = found_by.get(&Wall::Whole(launcher)).unwrap_or(&empty);
+        let row = Row::new(launcher, attack, found(findings, attack));
+        let weakened = found_by.get(&Wall::Without(attack.line)).filter(|_| launcher == Launcher::Gvisor);
+        match weakened {
+            Some(findings) => row.weakened(found(findings, attack)),
+            None => row,
+        }
+    };
+    let row = &row;
+    Ok(launchers.iter().flat_map(|launcher| attacks.iter().map(|attack| row(*launcher, attack))).collect())
 }
 
 /// Names every attack.

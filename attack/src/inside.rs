@@ -1,6 +1,7 @@
 //! What runs in the sandbox, as the agent.
 
 pub(crate) mod coordinator;
+mod door;
 mod files;
 mod gateway;
 mod kernel;

@@ -22,7 +22,10 @@ pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyho
         return Ok(());
     }
     let _alone = JUDGING.lock().unwrap_or_else(PoisonError::into_inner);
-    std::fs::create_dir_all(place.home().join("sprung"))?;
+    // What a task that can write there sprang itself is nobody else's doing.
+    let marks = place.home().join("sprung");
+    std::fs::create_dir_all(&marks).and_then(|()| std::fs::remove_dir_all(&marks))?;
+    std::fs::create_dir(&marks)?;
     let before = State::of(place)?;
     let looked = place.cli(&["diff", task])?;
     let applied = place.cli(&["apply", task, "--into", &place.source().to_string_lossy()])?;

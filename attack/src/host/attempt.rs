@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{aftermath, bystander, place::Place, weak_doors};
+use super::{aftermath, bystander, launcher::Launcher, place::Place, weak_doors};
 use crate::{
     attack::{Attack, Finding, Told},
     inside::Orders,
@@ -28,12 +28,10 @@ pub(super) type Findings = BTreeMap<String, Finding>;
 /// What is attacked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wall {
-    /// gVisor's runsc, run directly.
-    Gvisor,
-    /// The same without one line.
+    /// What this launcher stands up.
+    Whole(Launcher),
+    /// What gVisor's does without one line.
     Without(Line),
-    /// Docker with runsc, and this image.
-    Docker(String),
 }
 
 impl Wall {
@@ -42,15 +40,10 @@ impl Wall {
         if let Self::Without(line) = self { Some(*line) } else { None }
     }
 
-    /// The launcher's name.
-    pub(super) fn launcher(&self) -> &'static str {
-        if matches!(self, Self::Docker(_)) { "docker" } else { "gvisor" }
-    }
-
     /// A queue of its own.
     fn queue(&self) -> String {
         match self {
-            Self::Gvisor | Self::Docker(_) => format!("whole-{}", self.launcher()),
+            Self::Whole(launcher) => format!("whole-{launcher}"),
             Self::Without(line) => format!("without-{line}"),
         }
     }
@@ -68,12 +61,16 @@ const AT_ONCE: usize = 3;
 const TASK_SECONDS: &str = "120";
 
 /// Runs all plans, a few at a time.
-pub(super) fn attempt_all(place: &Place, plans: Vec<Plan<'_>>) -> anyhow::Result<BTreeMap<Wall, Findings>> {
+pub(super) fn attempt_all(
+    place: &Place,
+    plans: Vec<Plan<'_>>,
+    image: Option<&str>,
+) -> anyhow::Result<BTreeMap<Wall, Findings>> {
     let (plans, found) = (Mutex::new(plans.into_iter()), Mutex::new(BTreeMap::new()));
     let next = || plans.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(plan) = next() {
-            let findings = attempt(place, &plan)?;
+            let findings = attempt(place, &plan, image)?;
             found.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.wall, findings);
         }
         anyhow::Ok(())
@@ -88,7 +85,7 @@ pub(super) fn attempt_all(place: &Place, plans: Vec<Plan<'_>>) -> anyhow::Result
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
+fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Result<Findings> {
     let (queue, without) = (plan.wall.queue(), plan.wall.without());
     place.register(&queue)?;
     let mut target = place.target.clone();
@@ -105,26 +102,28 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
             weak_doors::open(&doors, line, &place.behind(victim))?;
         }
         if line == Line::DoorLimits {
-            bystander = doors.join(protocol::inside::COORDINATOR_DOOR);
+            bystander = Some(doors.join(protocol::inside::COORDINATOR_DOOR));
         }
         runsc = Some(weak_runsc(place, line, &doors)?);
     }
-    let mut arguments = vec![queue.as_str(), "--once"];
-    if let Wall::Docker(image) = &plan.wall {
-        arguments.extend(["--sandbox", "docker", "--image", image]);
-    }
-    let launcher = place.launch(&arguments, runsc.as_deref())?;
+    let launcher = if let Wall::Whole(launcher) = plan.wall { launcher } else { Launcher::Gvisor };
+    let mut arguments = vec![queue.as_str()];
+    arguments.extend(kind(launcher, image));
+    let launched = place.launch(&arguments, runsc.as_deref())?;
     let attacks = plan.attacks.iter().map(|attack| attack.name.to_owned()).collect();
     let orders = serde_json::to_string(&Orders { attacks, without, target })?;
+    let agent = if launcher == Launcher::Fortress { "command" } else { "attack" };
+    let send =
+        ["send", "--wait", "--id", &queue, "--timeout", TASK_SECONDS, "--agent", agent, &queue, &orders];
     let over = AtomicBool::new(false);
     let (sent, starved) = thread::scope(|scope| {
-        let watch = scope.spawn(|| bystander::watch(&bystander, &over));
-        let sent = place.cli(&["send", "--wait", "--id", &queue, "--timeout", TASK_SECONDS, &queue, &orders]);
+        let watch = scope.spawn(|| bystander.and_then(|door| bystander::watch(&door, &over)));
+        let sent = place.cli(&send);
         over.store(true, Ordering::Relaxed);
         (sent, watch.join())
     });
     let (sent, logs) = (sent?, place.cli(&["logs", "--json", &queue])?);
-    drop(launcher);
+    drop(launched);
     let told: Vec<_> = logs.out.lines().filter_map(told).collect();
     anyhow::ensure!(!told.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
     let mut findings: Findings = told.into_iter().map(|told| (told.attack, told.finding)).collect();
@@ -135,6 +134,16 @@ fn attempt(place: &Place, plan: &Plan<'_>) -> anyhow::Result<Findings> {
         aftermath::judge(place, &queue, &mut findings)?;
     }
     Ok(findings)
+}
+
+/// What the launcher is told of how to stand its sandbox up.
+fn kind(launcher: Launcher, image: Option<&str>) -> Vec<&str> {
+    match launcher {
+        Launcher::Gvisor | Launcher::GvisorRootless => vec!["--once"],
+        Launcher::Docker => vec!["--once", "--sandbox", "docker", "--image", image.unwrap_or_default()],
+        Launcher::Fortress => vec!["--sandbox", "fortress", "--image", "attack"],
+        Launcher::None => vec!["--once", "--sandbox", "none"],
+    }
 }
 
 /// A line of the stream that is a report.

@@ -5,7 +5,10 @@ use std::{
     fs,
     net::TcpListener,
     os::linux::net::SocketAddrExt as _,
-    os::unix::net::{SocketAddr, UnixListener},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -31,6 +34,7 @@ prompt = "argument"
 
 [env]
 VIRTUAL_KEY = "{key}"
+GATEWAY = "{gateway}"
 
 [model]
 default = "anthropic/claude-sonnet-4-5"
@@ -45,7 +49,7 @@ pub(super) struct Place {
     // Dropped in this order: who asks before who answers.
     _bystander: Option<Server>,
     /// The coordinator's door of the sandbox that does nothing but wait.
-    pub(super) bystander_door: PathBuf,
+    pub(super) bystander_door: Option<PathBuf>,
     _up: Server,
     folders: Folders,
     environment: BTreeMap<String, String>,
@@ -67,8 +71,10 @@ pub(super) struct Ran {
 }
 
 impl Place {
-    pub(super) fn make() -> anyhow::Result<Self> {
-        let home = tempfile::Builder::new().prefix("code-workers-attack-").tempdir()?;
+    /// With what stands in for a fortress's launcher. Without a bystander where there are to be no sandboxes.
+    pub(super) fn make(fortress: Option<&Path>, bare: bool) -> anyhow::Result<Self> {
+        // Short, since a socket's path has 107 bytes.
+        let home = tempfile::Builder::new().prefix("cw-attack-").tempdir()?;
         let programs = std::env::current_exe()?.parent().context("this program has no folder")?.to_owned();
         let [key, mark] = ["sk-real", "canary"].map(|name| unique().map(|id| format!("{name}-{id}")));
         let (key, mark) = (key?, mark?);
@@ -79,7 +85,8 @@ impl Place {
             .insert("COORDINATOR_URL".to_owned(), format!("unix://{}", folders.owner_socket().display()));
         mark_home(home.path(), &mark)?;
         agent_file(home.path(), &folders, &mut environment)?;
-        fs::write(folders.config_file(), SMALL)?;
+        let fortress = fortress.map(|agent| format!("[fortress]\nagent = '{}'\n", agent.display()));
+        fs::write(folders.config_file(), format!("{SMALL}{}", fortress.unwrap_or_default()))?;
         let mut up =
             Server::start("code-workers up", &mut command(&programs, &environment, "code-workers", &["up"]))?;
         up.wait_for("ready: ")?;
@@ -108,7 +115,7 @@ impl Place {
         let stand_in = StandIn::make(&home.path().join("stand-in"), &mark, &target.boot_id.text())?;
         let mut place = Self {
             _bystander: None,
-            bystander_door: PathBuf::new(),
+            bystander_door: None,
             _up: up,
             folders,
             environment,
@@ -122,16 +129,23 @@ impl Place {
             home,
         };
         place.make_source()?;
-        // Its doors are to go on working whatever the others do.
-        place.register("bystander")?;
-        place._bystander = Some(place.launch(&["bystander"], None)?);
-        // There is no other sandbox yet.
-        let sandboxes = fs::read_dir(place.folders.sandboxes())?.flatten();
-        let mut doors = sandboxes.map(|folder| folder.path().join("doors").join(COORDINATOR_DOOR));
-        place.bystander_door = doors.find(|door| door.exists()).context("a sandbox has no door")?;
+        if !bare {
+            place.stand_by()?;
+        }
         let dead = place.victim("victim-ended")?.end(&place.folders)?;
         place.target.dead_key = Backwards::new(&dead);
         Ok(place)
+    }
+
+    /// A sandbox whose doors are to go on working whatever the others do.
+    fn stand_by(&mut self) -> anyhow::Result<()> {
+        self.register("bystander")?;
+        self._bystander = Some(self.launch(&["bystander"], None)?);
+        // There is no other sandbox yet.
+        let sandboxes = fs::read_dir(self.folders.sandboxes())?.flatten();
+        let mut doors = sandboxes.map(|folder| folder.path().join("doors").join(COORDINATOR_DOOR));
+        self.bystander_door = Some(doors.find(|door| door.exists()).context("a sandbox has no door")?);
+        Ok(())
     }
 
     /// Another's task, of a queue of its own, that runs.
@@ -169,6 +183,11 @@ impl Place {
     fn make_source(&self) -> anyhow::Result<()> {
         fs::create_dir(&self.source)?;
         fs::write(self.source.join("README"), "Nothing to see here.\n")?;
+        // For a fortress, whose image has no agent of ours: the repository's own, told on standard input.
+        let (agent, program) = (self.source.join(".code-workers/agent"), std::env::current_exe()?);
+        fs::create_dir(self.source.join(".code-workers"))?;
+        fs::write(&agent, format!("#!/bin/sh\nexec '{}' inside \"$(cat)\"\n", program.display()))?;
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))?;
         self.git(&["init", "-q", "-b", "main"])?;
         self.git(&["add", "-A"])?;
         self.git(&["-c", "user.name=attack", "-c", "user.email=attack@localhost", "commit", "-qm", "first"])?;
@@ -199,7 +218,7 @@ impl Place {
     /// Starts a launcher, and waits until its sandbox does.
     pub(super) fn launch(&self, arguments: &[&str], runsc: Option<&Path>) -> anyhow::Result<Server> {
         let mut command = command(&self.programs, &self.environment, "code-workers", &["run-worker"]);
-        command.args(arguments).args(["--agent", "attack"]);
+        command.args(arguments);
         if let Some(runsc) = runsc {
             command.env("CODE_WORKERS_RUNSC", runsc);
         }
@@ -287,7 +306,7 @@ fn command(
     command
 }
 
-fn run(command: &mut Command) -> anyhow::Result<Ran> {
+pub(super) fn run(command: &mut Command) -> anyhow::Result<Ran> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ok(Ran { out: text(&output.stdout), err: text(&output.stderr), ok: output.status.success() })

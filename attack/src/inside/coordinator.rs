@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
+use super::door;
 use crate::{
     attack::{Attack, Category::Coordinator, Finding},
-    http::{ask_tcp, request},
+    http::request,
     line::Line,
     target::Target,
 };
-
-/// The door, as the relay inside serves it: `skia:7222`.
-const DOOR: u16 = 7222;
 
 const fn attack(name: &'static str, line: Line, tries: &'static str, act: fn(&Target) -> Finding) -> Attack {
     Attack { name, category: Coordinator, tries, line, act }
@@ -162,7 +160,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
 fn tried(requests: &[String]) -> Finding {
     Finding::all(requests.iter().map(|request| {
         let first = request.lines().next().unwrap_or_default().to_owned();
-        match ask_tcp(DOOR, request.as_bytes()) {
+        match door::coordinator(request.as_bytes()) {
             Ok(answers) if answers.any_good() => {
                 Finding::Broken(format!("{first}: {:?}", answers.statuses()))
             }
@@ -195,7 +193,7 @@ pub(super) fn smuggled(path: &str) -> Vec<String> {
 const HEADERS: usize = 16 << 20;
 
 fn huge_headers() -> Finding {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", DOOR)) else {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", door::COORDINATOR)) else {
         return Finding::NotApplicable("the door is not there".to_owned());
     };
     let _ = stream.set_write_timeout(Some(Duration::from_secs(5)));
@@ -218,7 +216,7 @@ const LORISES: usize = 200;
 fn slow_loris() -> Finding {
     let opened: Vec<_> = (0..LORISES)
         .filter_map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", DOOR)).ok()?;
+            let mut stream = TcpStream::connect(("127.0.0.1", door::COORDINATOR)).ok()?;
             stream.write_all(b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n").ok()?;
             Some(stream)
         })

@@ -6,14 +6,11 @@ use crate::{
         Category::{Gateway, Keys},
         Finding,
     },
-    http::{ask_tcp, request},
-    inside::coordinator::smuggled,
+    http::request,
+    inside::{coordinator::smuggled, door},
     line::Line,
     target::Target,
 };
-
-/// The door, as the relay inside serves it: `authproxy:4000`.
-const DOOR: u16 = 4000;
 
 const fn attack(name: &'static str, line: Line, tries: &'static str, act: fn(&Target) -> Finding) -> Attack {
     Attack { name, category: Gateway, tries, line, act }
@@ -115,7 +112,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
             "the real key, in an error that the provider gives back",
             |target| {
                 let body = SAY.replace("hello", "please fail");
-                match ask_tcp(DOOR, message(&[("x-api-key", &own_key())], &body).as_bytes()) {
+                match door::gateway(message(&[("x-api-key", &own_key())], &body).as_bytes()) {
                     Ok(answers) if target.found_in(answers.0.as_bytes()).is_some() => {
                         Finding::Broken("the answer holds the real key".to_owned())
                     }
@@ -147,7 +144,7 @@ fn own_key() -> String {
 fn tried(requests: &[String], sign: &str) -> Finding {
     Finding::all(requests.iter().map(|request| {
         let first = request.lines().next().unwrap_or_default().to_owned();
-        match ask_tcp(DOOR, request.as_bytes()) {
+        match door::gateway(request.as_bytes()) {
             Ok(answers) if answers.any_good() && answers.0.contains(sign) => {
                 Finding::Broken(format!("{first}: {:?}", answers.statuses()))
             }

@@ -121,7 +121,8 @@ fn left(target: &Target, name: &str, set: &str, careless: &str) -> Finding {
 
 fn shell(script: &str, mark: &Path) -> io::Result<()> {
     let mut command = Command::new("sh");
-    command.args(["-c", script]).current_dir(protocol::inside::WORK).env("MARK", mark);
+    // In the work tree, where a task begins.
+    command.args(["-c", script]).env("MARK", mark);
     let names = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"];
     let output = command.envs(names.map(|name| (name, "attack"))).output()?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -32,10 +32,11 @@ use check::{Check, Report};
 pub(crate) struct Doctor {
     /// Also send this repository a small task, which sees from inside a sandbox whether both doors lead out.
     repo: Option<QueueName>,
-    /// Attack the sandbox from inside instead, in every way that is known here, and say what held.
+    /// Attack the sandboxes of every launcher that this machine has from inside instead, in every way that is known
+    /// here, and say what held.
     #[arg(long, conflicts_with = "repo")]
     attack: bool,
-    /// Attack the sandboxes of Docker with runsc too, with this image of Docker's.
+    /// In Docker's sandboxes take this image, instead of one made of this machine's programs.
     #[arg(long, requires = "attack")]
     image: Option<String>,
     /// One JSON value for programs.
