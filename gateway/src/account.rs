@@ -1,67 +1,72 @@
 //! An account's arithmetic: pure, in nano-dollars.
 //!
 //! Invariant: what has been promised to requests under way (`held`) and what is charged (`spent`) are never
-//! promised again; a grant fits into what both leave of the budget.
+//! promised again; a grant fits into what both leave of the limit of every account on its path.
 
-use protocol::{Usd, keys::KeyUsage};
+use protocol::Usd;
 
 use crate::{prices::Rates, tokens::Tokens};
 
-/// What a task may spend, and how much of it is gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What may be spent, and how much of it is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Account {
-    /// The most that may be spent.
-    pub budget: Usd,
+    /// The most that may be spent; none is without a limit.
+    pub limit: Option<Usd>,
+    /// Charged.
+    pub spent: Usd,
     /// Held for requests under way.
     pub held: Usd,
-    /// Charged, and what it was charged for; its own `held_usd` is left zero.
-    pub used: KeyUsage,
 }
 
+/// More than anything costs, and small enough to be added to.
+const ENDLESS: Usd = Usd::from_nanos(u64::MAX / 4);
+
 impl Account {
+    /// What is spent or promised.
+    #[must_use]
+    pub const fn used(&self) -> Usd {
+        self.spent.saturating_add(self.held)
+    }
+
     /// What is neither spent nor held.
     #[must_use]
     pub fn free(&self) -> Usd {
-        self.budget.saturating_sub(self.used.spent_usd).saturating_sub(self.held)
+        self.limit.unwrap_or(ENDLESS).saturating_sub(self.used())
     }
 
     /// What is not spent, though some of it may be held.
     #[must_use]
     pub fn unspent(&self) -> Usd {
-        self.budget.saturating_sub(self.used.spent_usd)
+        self.limit.unwrap_or(ENDLESS).saturating_sub(self.spent)
     }
 
     /// Gives back a hold and charges what became of it.
-    pub fn settle(&mut self, held: Usd, charge: &Charge) {
+    pub const fn settle(&mut self, held: Usd, charged: Usd) {
         self.held = self.held.saturating_sub(held);
-        let used = &mut self.used;
-        used.spent_usd = used.spent_usd.saturating_add(charge.amount);
-        if charge.reached_model {
-            used.requests += 1;
-        }
-        used.input_tokens = used.input_tokens.saturating_add(charge.tokens.input_total());
-        used.output_tokens = used.output_tokens.saturating_add(charge.tokens.output);
-        if charge.reached_model && !used.models.contains(&charge.model) {
-            used.models.push(charge.model.clone());
-        }
+        self.spent = self.spent.saturating_add(charged);
     }
 
-    /// After a crash nobody knows what became of the holds, so they are charged in full.
-    pub fn charge_holds(&mut self) {
-        self.used.spent_usd = self.used.spent_usd.saturating_add(self.held);
-        self.held = Usd::ZERO;
+    /// Which of the marks (in percent of the limit) is passed, the highest of them; 0 for none.
+    #[must_use]
+    pub fn mark(&self) -> u8 {
+        let Some(limit) = self.limit else { return 0 };
+        let reached = |percent: u8| {
+            u128::from(self.spent.nanos()) * 100 >= u128::from(limit.nanos()) * u128::from(percent)
+        };
+        MARKS.into_iter().rev().find(|&percent| reached(percent)).unwrap_or(0)
     }
 }
 
+/// Where an account's owner is told, in percent of its limit.
+pub const MARKS: [u8; 2] = [80, 95];
+
 /// What a request came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
     /// To be charged.
     pub amount: Usd,
     /// As reported.
     pub tokens: Tokens,
-    /// The model that was asked.
-    pub model: String,
     /// Whether the model answered (or may have).
     pub reached_model: bool,
 }
@@ -86,6 +91,27 @@ pub struct Grant {
     pub output_tokens: u64,
     /// What is held for it.
     pub amount: Usd,
+}
+
+/// An account that does not cover a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// Which of the path, from 0.
+    pub at: usize,
+    /// Whether the request would fit if nothing were held.
+    pub in_the_end: bool,
+}
+
+/// Fits a request into every account of a path.
+///
+/// # Errors
+/// The first that does not cover it.
+pub fn decide_path(path: &[Account], ask: &Ask) -> Result<Grant, Short> {
+    let free = path.iter().map(Account::free).min().unwrap_or(ENDLESS);
+    decide(free, ask).ok_or_else(|| Short {
+        at: path.iter().position(|account| decide(account.free(), ask).is_none()).unwrap_or(0),
+        in_the_end: path.iter().all(|account| decide(account.unspent(), ask).is_some()),
+    })
 }
 
 /// Fits a request into what is free, by lowering its output. `None` where not even the floor fits.

@@ -10,6 +10,7 @@ use protocol::{
 };
 
 use crate::{
+    ledger::DayLimits,
     prices::{ModelPrice, Rates},
     provider::Provider,
     upstream::Upstream,
@@ -32,6 +33,8 @@ pub struct Config {
     pub anthropic: Upstream,
     /// OpenAI's API.
     pub openai: Upstream,
+    /// What a day may cost where the owner has set nothing.
+    pub days: DayLimits,
     /// Prices that stand before the bundled ones, by model.
     pub prices: BTreeMap<String, ModelPrice>,
     /// Whether logs are JSON.
@@ -54,6 +57,10 @@ impl Config {
             database: folders.gateway_db(),
             anthropic: upstream(&mut settings, Provider::Anthropic),
             openai: upstream(&mut settings, Provider::OpenAi),
+            days: DayLimits {
+                day: settings.optional(&Key::DAY_BUDGET),
+                repo: settings.optional(&Key::REPO_DAY_BUDGET),
+            },
             prices: prices(&mut settings),
             log_json,
         };

@@ -9,11 +9,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, Hash, Hasher as _, RandomState},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use http::HeaderMap;
-use protocol::TaskId;
 
 use crate::body::{
     Request,
@@ -39,7 +38,7 @@ pub struct Counted {
 
 #[derive(Debug, Default)]
 struct Tasks {
-    known: HashMap<TaskId, Known>,
+    known: HashMap<Arc<str>, Known>,
     /// Goes up with every request.
     clock: u64,
 }
@@ -80,7 +79,7 @@ impl Counted {
 
     /// The most tokens that can go in with a request; `image` is what an image counts at most.
     #[must_use]
-    pub fn bound(&self, task: &TaskId, outline: &Outline, terms: u64, image: u64) -> u64 {
+    pub fn bound(&self, task: &Arc<str>, outline: &Outline, terms: u64, image: u64) -> u64 {
         let worst = outline.worst(image);
         let tasks = self.tasks();
         let Some(known) = tasks.known.get(task) else { return worst };
@@ -88,17 +87,18 @@ impl Counted {
     }
 
     /// Remembers what was counted for a request.
-    pub fn learn(&self, task: &TaskId, what: Fingerprint, tokens: u64) {
+    pub fn learn(&self, task: &Arc<str>, what: Fingerprint, tokens: u64) {
         let mut tasks = self.tasks();
         tasks.clock += 1;
         let clock = tasks.clock;
         if tasks.known.len() >= TASKS && !tasks.known.contains_key(task) {
-            let oldest = tasks.known.iter().min_by_key(|(_, known)| known.used).map(|(task, _)| task.clone());
+            let oldest =
+                tasks.known.iter().min_by_key(|(_, known)| known.used).map(|(task, _)| Arc::clone(task));
             if let Some(oldest) = oldest {
                 tasks.known.remove(&oldest);
             }
         }
-        let known = tasks.known.entry(task.clone()).or_default();
+        let known = tasks.known.entry(Arc::clone(task)).or_default();
         known.used = clock;
         known.requests.retain(|seen| seen.what != what);
         known.requests.truncate(REMEMBERED - 1);

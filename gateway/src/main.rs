@@ -165,7 +165,7 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
         }
     }
     Ok(Arc::new(Gateway {
-        ledger: Ledger::open(&config.database)?,
+        ledger: Ledger::open(&config.database, config.days)?,
         prices,
         counted: Arc::default(),
         uploads: Arc::default(),

@@ -17,6 +17,10 @@ const RETRY_AFTER: u16 = 2;
 /// Without amounts and names: opencode tries again, for more than a minute, where an error's text holds 500 or 429
 /// anywhere, whatever its status is. The amounts are in the log and at `GET /v1/key`.
 const SPENT: &str = "the rest of the budget does not cover this request: send a new task with a larger one";
+const SPENT_OF_REPO: &str = "the rest of what the repository may spend today does not cover this request: set more \
+     with code-workers budget, or wait until tomorrow (UTC)";
+const SPENT_OF_DAY: &str = "the rest of what may be spent today does not cover this request: set more with \
+     code-workers budget, or wait until tomorrow (UTC)";
 
 /// A refusal: its status, its stable word, and a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,13 +28,15 @@ pub struct Refusal {
     status: StatusCode,
     word: &'static str,
     sentence: String,
+    /// Where it is known better than [`RETRY_AFTER`].
+    retry_after_s: Option<u16>,
 }
 
 impl Refusal {
     /// Of our own.
     #[must_use]
     pub fn new(status: StatusCode, word: &'static str, sentence: impl Into<String>) -> Self {
-        Self { status, word, sentence: sentence.into() }
+        Self { status, word, sentence: sentence.into(), retry_after_s: None }
     }
 
     /// `word: sentence`, for the word must survive whatever a client makes of the body.
@@ -58,7 +64,9 @@ impl Refusal {
         tracing::info!(status = self.status.as_u16(), provider = provider.name(), "{}", self.message());
         let mut response = (self.status, Json(self.body(provider))).into_response();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, self.retry_after_s.unwrap_or(RETRY_AFTER).into());
         }
         response
     }
@@ -93,9 +101,30 @@ impl From<BadKey> for Refusal {
 impl From<NoMoney> for Refusal {
     fn from(none: NoMoney) -> Self {
         match none {
-            NoMoney::Spent { .. } => {
+            NoMoney::Spent { ref account, .. } => {
                 tracing::info!("{none}");
-                Self::new(StatusCode::PAYMENT_REQUIRED, "budget_spent", SPENT)
+                let spent = match account.split(':').next() {
+                    Some("repo") => SPENT_OF_REPO,
+                    Some("day") => SPENT_OF_DAY,
+                    _ => SPENT,
+                };
+                Self::new(StatusCode::PAYMENT_REQUIRED, "budget_spent", spent)
+            }
+            NoMoney::Cut => Self::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "budget_spent",
+                format!("{none}: send a new task with a larger one"),
+            ),
+            NoMoney::Model { ref allowed } => {
+                tracing::info!(allowed, "a model that is not allowed");
+                Self::new(StatusCode::FORBIDDEN, "model_not_allowed", "this virtual key is for other models")
+            }
+            NoMoney::Pace { retry_after_s, .. } => {
+                let sentence = format!("{none}: try again in {retry_after_s} s");
+                Self {
+                    retry_after_s: Some(retry_after_s),
+                    ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", sentence)
+                }
             }
             NoMoney::Key(bad) => bad.into(),
             NoMoney::Storage(_) => Self::new(
@@ -128,8 +157,11 @@ mod tests {
 
     #[test]
     fn what_is_final_holds_nothing_that_looks_like_a_status_to_try_again_after() {
-        let spent =
-            NoMoney::Spent { budget: Usd::from_nanos(1_500_500_000), spent: Usd::from_nanos(1_429_000_000) };
+        let spent = NoMoney::Spent {
+            account: "task:500".to_owned(),
+            limit: Usd::from_nanos(1_500_500_000),
+            spent: Usd::from_nanos(1_429_000_000),
+        };
         for refusal in [spent.into(), Refusal::from(BadKey::Expired), Refusal::from(BadKey::Revoked)] {
             let message = refusal.message();
             assert!(!message.contains(|c: char| c.is_ascii_digit()), "{message}");

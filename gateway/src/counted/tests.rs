@@ -174,7 +174,7 @@ fn headers(beta: bool) -> HeaderMap {
 
 /// The bound of a request, what it is by bytes alone, and after that its lesson.
 fn ask(counted: &Counted, conversation: &Conversation) -> (u64, u64) {
-    let task: TaskId = "t".parse().unwrap();
+    let task: Arc<str> = "t".into();
     let sent = Bytes::from(serde_json::to_vec(&conversation.body()).unwrap());
     let request = Request::read(Api::Messages, &sent, counted.hashes()).unwrap();
     let terms = counted.terms(&request, &headers(conversation.beta));
@@ -227,11 +227,11 @@ fn what_is_remembered_is_bounded() {
     let what = |n: u64| Fingerprint { terms: n, system: 0, tools: 0, elements: 0, conversation: 0 };
     for task in 0..=TASKS {
         for request in 0..=(REMEMBERED as u64) {
-            counted.learn(&format!("t{task}").parse().unwrap(), what(request), 1);
+            counted.learn(&format!("t{task}").into(), what(request), 1);
         }
     }
     let tasks = counted.tasks();
     assert_eq!(tasks.known.len(), TASKS);
-    assert!(!tasks.known.contains_key(&"t0".parse().unwrap()));
+    assert!(!tasks.known.contains_key("t0"));
     assert!(tasks.known.values().all(|known| known.requests.len() == REMEMBERED));
 }

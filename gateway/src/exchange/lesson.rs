@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use protocol::TaskId;
 
 use crate::{
     Gateway,
@@ -16,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Lesson {
     counted: Arc<Counted>,
-    task: TaskId,
+    task: Arc<str>,
     what: Option<Fingerprint>,
     bound: u64,
 }
@@ -26,7 +25,7 @@ impl Lesson {
     #[must_use]
     pub fn before(
         gateway: &Gateway,
-        task: &TaskId,
+        task: &Arc<str>,
         request: &Request<'_>,
         headers: &HeaderMap,
     ) -> (u64, Self) {
@@ -34,7 +33,7 @@ impl Lesson {
         let terms = counted.terms(request, headers);
         let bound = counted.bound(task, &request.outline, terms, request.image_tokens());
         let what = request.outline.fingerprint(terms);
-        (bound, Self { counted, task: task.clone(), what, bound })
+        (bound, Self { counted, task: Arc::clone(task), what, bound })
     }
 
     /// Remembers the count, where it came.

@@ -127,6 +127,6 @@ impl Till {
         let Some(reservation) = self.reservation.take() else { return };
         let amount = meter.cost_so_far(&self.price).max(reservation.grant().amount);
         tracing::warn!(%amount, "a stream has passed its budget and is cut");
-        reservation.settle(amount, meter.tokens());
+        reservation.close(amount, meter.tokens());
     }
 }

@@ -161,16 +161,17 @@ async fn model(
         _ => api.path().to_owned(),
     };
     let (sent, upload) =
-        uploads::read(&gateway.uploads, &holder.task, &headers, body, uploads::ARRIVAL).await?;
+        uploads::read(&gateway.uploads, &holder.name, &headers, body, uploads::ARRIVAL).await?;
     let body = Body::read(api, &sent, gateway.counted.hashes())?;
     if !body.removed.is_empty() {
-        tracing::info!(task = %holder.task, removed = ?body.removed, "taken out of a request");
+        tracing::info!(key = %holder.name, removed = ?body.removed, "taken out of a request");
+        gateway.ledger.count_removed(&holder, &body.removed);
     }
     let (body, paid) = if api == Api::CountTokens {
         (body.unbounded().map_err(|error| internal(&error))?, None)
     } else {
         let price = gateway.prices.find(provider, &body.model).ok_or_else(|| unpriced(&body.model))?;
-        let (bound, lesson) = Lesson::before(gateway, &holder.task, &body, &headers);
+        let (bound, lesson) = Lesson::before(gateway, &holder.name, &body, &headers);
         let ask = body.ask(&price, bound);
         let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;
         let drop_usage = body.usage_is_ours;

@@ -13,15 +13,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
-use protocol::TaskId;
 
 use super::BODY_BYTES;
 use crate::refusal::Refusal;
 
 /// Bytes of bodies that all keys together may have in memory.
 const ALL_BYTES: usize = 256 * 1024 * 1024;
-/// Bytes of bodies that the keys of one task may have in memory: two of the largest.
-const TASK_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of bodies that one key may have in memory: two of the largest.
+const KEY_BYTES: usize = 64 * 1024 * 1024;
 /// Of a body that is too large, so much is read and let go before the connection is closed on its client.
 const DRAINED_BYTES: usize = 4 * BODY_BYTES;
 /// How long a body may take to arrive: one of the largest over a slow disk takes a few seconds.
@@ -34,7 +33,7 @@ pub struct Uploads(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    tasks: HashMap<TaskId, usize>,
+    keys: HashMap<Arc<str>, usize>,
 }
 
 impl Uploads {
@@ -47,21 +46,21 @@ impl Uploads {
 #[derive(Debug)]
 pub struct Upload {
     uploads: Arc<Uploads>,
-    task: TaskId,
+    key: Arc<str>,
     bytes: usize,
 }
 
 impl Upload {
-    fn new(uploads: &Arc<Uploads>, task: &TaskId) -> Self {
-        Self { uploads: Arc::clone(uploads), task: task.clone(), bytes: 0 }
+    fn new(uploads: &Arc<Uploads>, key: &Arc<str>) -> Self {
+        Self { uploads: Arc::clone(uploads), key: Arc::clone(key), bytes: 0 }
     }
 
     /// Makes the share at least this large, if there is room.
     fn grow(&mut self, to: usize) -> Result<(), Refusal> {
         let more = to.saturating_sub(self.bytes);
         let mut counts = self.uploads.counts();
-        let of_task = counts.tasks.get(&self.task).copied().unwrap_or(0);
-        if counts.all + more > ALL_BYTES || of_task + more > TASK_BYTES {
+        let of_key = counts.keys.get(&self.key).copied().unwrap_or(0);
+        if counts.all + more > ALL_BYTES || of_key + more > KEY_BYTES {
             return Err(Refusal::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_bytes",
@@ -69,7 +68,7 @@ impl Upload {
             ));
         }
         counts.all += more;
-        counts.tasks.insert(self.task.clone(), of_task + more);
+        counts.keys.insert(Arc::clone(&self.key), of_key + more);
         self.bytes += more;
         Ok(())
     }
@@ -79,10 +78,10 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let mut counts = self.uploads.counts();
         counts.all = counts.all.saturating_sub(self.bytes);
-        if let Some(of_task) = counts.tasks.get_mut(&self.task) {
-            *of_task = of_task.saturating_sub(self.bytes);
-            if *of_task == 0 {
-                counts.tasks.remove(&self.task);
+        if let Some(of_key) = counts.keys.get_mut(&self.key) {
+            *of_key = of_key.saturating_sub(self.bytes);
+            if *of_key == 0 {
+                counts.keys.remove(&self.key);
             }
         }
     }
@@ -91,7 +90,7 @@ impl Drop for Upload {
 /// Reads a body within `time`, and counts it by its `content-length`, or else as it comes.
 pub(super) async fn read(
     uploads: &Arc<Uploads>,
-    task: &TaskId,
+    key: &Arc<str>,
     headers: &HeaderMap,
     body: Body,
     time: Duration,
@@ -101,7 +100,7 @@ pub(super) async fn read(
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence));
     }
     let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let upload = Upload::new(uploads, task);
+    let upload = Upload::new(uploads, key);
     tokio::time::timeout(time, collect(upload, said.unwrap_or(0).min(BODY_BYTES), body)).await.unwrap_or_else(
         |_| {
             let sentence = format!("the body did not arrive within {} s: send it again", time.as_secs());
@@ -144,8 +143,8 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn task(name: &str) -> TaskId {
-        name.parse().unwrap()
+    fn task(name: &str) -> Arc<str> {
+        name.into()
     }
 
     #[test]
@@ -161,7 +160,7 @@ mod tests {
         assert!(holding("f").is_err());
         drop(held);
         assert!(holding("a").is_ok());
-        assert!(uploads.counts().tasks.is_empty());
+        assert!(uploads.counts().keys.is_empty());
     }
 
     #[tokio::test]

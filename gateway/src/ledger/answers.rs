@@ -1,25 +1,25 @@
 //! What the ledger answers.
 
-use jiff::Timestamp;
-use protocol::{TaskId, Usd};
+use std::sync::Arc;
 
-use crate::virtual_key::KeyHash;
+use jiff::Timestamp;
+use protocol::Usd;
 
 /// Who sent a request: a key that is valid now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The task, which is also the account's name.
-    pub task: TaskId,
+    /// `TASK/ATTEMPT`, or the owner's name for the key.
+    pub name: Arc<str>,
     /// When the key ends.
     pub expires_at: Timestamp,
     /// The key.
-    pub(super) key: KeyHash,
+    pub(super) key: u64,
 }
 
 /// Why a key does not open the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
-    /// Nobody minted it.
+    /// Nobody minted it, or long ago.
     #[error("this virtual key was never minted by this gateway")]
     Unknown,
     /// Its time is over.
@@ -30,16 +30,37 @@ pub enum BadKey {
     Revoked,
 }
 
-/// Why there is no money for a request.
+/// Why a request may not go out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoMoney {
-    /// The account's budget does not cover it.
-    #[error("{spent} USD of the {budget} USD are spent")]
+    /// An account of the key's path does not cover it.
+    #[error("{spent} USD of the {limit} USD of {account} are spent")]
     Spent {
-        /// The budget of the account that refused.
-        budget: Usd,
+        /// The first account that refused: `task:ID`, `key:NAME`, `repo:NAME` or `day`.
+        account: String,
+        /// The account's limit.
+        limit: Usd,
         /// What of it is gone.
         spent: Usd,
+    },
+    /// An answer has passed the budget, so that nothing more is begun.
+    #[error("an answer to this key has passed its budget")]
+    Cut,
+    /// The key is not for this model.
+    #[error("this virtual key is for {allowed}, and not for this model")]
+    Model {
+        /// What it may ask.
+        allowed: String,
+    },
+    /// Too many of something, for now.
+    #[error("this virtual key may have {limit} {what}")]
+    Pace {
+        /// How many.
+        limit: u64,
+        /// Of what.
+        what: &'static str,
+        /// After how many seconds the same request would pass, as far as is known now.
+        retry_after_s: u16,
     },
     /// The key ended before there was money, while the request came in or waited.
     #[error(transparent)]
@@ -49,13 +70,13 @@ pub enum NoMoney {
     Storage(String),
 }
 
-/// A key's own view of its account: the answer to `GET /v1/key`.
+/// A key's own view of what it may spend: the answer to `GET /v1/key`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Balance {
-    /// The task that pays.
-    pub task: TaskId,
-    /// What the task may spend, all attempts together.
-    pub budget_usd: Usd,
+    /// The account that pays: `task:ID` or `key:NAME`.
+    pub account: String,
+    /// What may be spent, all attempts and retries together; none is without a limit.
+    pub budget_usd: Option<Usd>,
     /// What is charged.
     pub spent_usd: Usd,
     /// What is held for requests under way.

@@ -1,158 +1,111 @@
-//! The ledger: who may spend how much, and what was spent. Decisions are made in memory under one mutex;
-//! what they change is on disk before money is risked (a reservation) and soon after it is known (a charge).
-//!
-//! Invariant: `held` on disk is never less than what requests under way may cost, so a crash can only
-//! charge too much, never too little; holds that are found at start are charged in full.
+//! The ledger: who may spend how much, and what was spent. Decisions are made in memory under one lock. What
+//! must outlive the program is in the slots' file before a request goes out, and what must outlive the
+//! machine is [covered](books) in the database: usually both cost no flush (docs/decisions/0042).
 
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use protocol::{
-    Secret, TaskId, Usd,
-    keys::{KeyUsage, MintKey, MintedKey},
-};
+use protocol::{Secret, Usd, keys::KeyUsage, limits::REMOVED_NAMES};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    account::{Account, Ask, decide},
+    account::Ask,
     virtual_key::{KeyHash, KeyMaker},
 };
 
 mod answers;
+mod books;
+mod budgets;
+mod dirt;
+mod keys;
+mod notices;
+mod pace;
+mod recover;
 mod reservation;
+mod slots;
 mod store;
 mod writer;
 
 pub use answers::{BadKey, Balance, Holder, NoMoney};
+pub use books::DayLimits;
+use books::{Hold, Refused};
 pub use reservation::Reservation;
+use slots::Slots;
 pub use store::StoreError;
-use store::{KeyRow, Row, Store};
-use writer::Writer;
+use store::{Batch, Store};
+use writer::{Open, Shared, Writer};
 
-/// How long a request waits for others of its account to give back what they hold, before it is refused.
+/// How long a request waits for others of its accounts to give back what they hold, before it is refused.
 pub const WAIT_FOR_HOLDS: Duration = Duration::from_secs(60);
+/// Changes whenever the machine starts.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The gateway's accounts and keys.
 #[derive(Debug)]
 pub struct Ledger {
     maker: KeyMaker,
-    state: Mutex<State>,
-    writer: Writer,
+    shared: Arc<Shared>,
+    slots: Slots,
     settled: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    accounts: HashMap<String, Account>,
-    keys: HashMap<KeyHash, KeyRow>,
-}
-
-impl State {
-    /// A key's row, if the key opens the door now.
-    fn valid(&self, key: &KeyHash, now: Timestamp) -> Result<&KeyRow, BadKey> {
-        let row = self.keys.get(key).ok_or(BadKey::Unknown)?;
-        if row.revoked {
-            return Err(BadKey::Revoked);
-        }
-        if row.expires_at <= now {
-            return Err(BadKey::Expired);
-        }
-        Ok(row)
-    }
+    /// Requests that wait for `settled`.
+    waiting: AtomicUsize,
+    told: Notify,
+    /// Last: it is to write what the others leave.
+    _writer: Writer,
 }
 
 impl Ledger {
-    /// Opens the ledger's file, or makes it (0600), and charges the holds that a crash left.
+    /// Opens the ledger's file and the one of its slots, or makes them (0600), and charges what a crash left
+    /// open.
     ///
     /// # Errors
-    /// [`StoreError`], where the file cannot be opened, or is of another version.
-    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+    /// [`StoreError`], where a file cannot be opened, or is of another version.
+    pub fn open(path: &Path, usual: DayLimits) -> Result<Arc<Self>, StoreError> {
+        // Where the machine has no such file nothing can be known: it counts as another boot.
+        let boot = std::fs::read_to_string(BOOT).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
+        Self::open_in(path, usual, boot.trim())
+    }
+
+    fn open_in(path: &Path, usual: DayLimits, boot: &str) -> Result<Arc<Self>, StoreError> {
         let mut store = Store::open(path)?;
+        let slots_path = path.with_extension("holds");
+        let fault = |error| StoreError::File { path: slots_path.display().to_string(), error };
+        let slots = Slots::open(&slots_path).map_err(fault)?;
+        let noted = slots.read().map_err(fault)?;
         let loaded = store.load()?;
-        let mut state = State {
-            accounts: loaded.accounts.into_iter().collect(),
-            keys: loaded.keys.into_iter().map(|row| (row.hash, row)).collect(),
-        };
-        let mut charged = Vec::new();
-        for (name, account) in &mut state.accounts {
-            if account.held > Usd::ZERO {
-                tracing::warn!(account = %name, held = %account.held, "charging what was held at the last end");
-                account.charge_holds();
-                charged.push(Row::Account(name.clone(), account.clone()));
-            }
-        }
-        store.write(&charged)?;
         let maker = KeyMaker::new(loaded.secret);
-        let writer = Writer::start(store)?;
-        Ok(Arc::new(Self { maker, state: Mutex::new(state), writer, settled: Notify::new() }))
+        let same_boot = loaded.boot.as_deref().is_none_or(|last| last == boot);
+        let found = recover::Found { loaded, slots: &noted, same_boot };
+        let now = Timestamp::now();
+        let mut books = recover::recover(found, usual, now);
+        books.sweep(now);
+        let (_, batch) = writer::take(&mut books);
+        // What the slots say is charged with this, and said to be: a crash before they are reset charges nothing twice.
+        let over = slots::notes(&noted).filter_map(|(slot, note)| Some((slot, note?.seq))).collect();
+        store.begin(boot, &Batch { settled: over, ..batch })?;
+        slots.reset().map_err(fault)?;
+        let shared = Shared::new(books);
+        let writer = Writer::start(&shared, store)?;
+        Ok(Arc::new(Self {
+            maker,
+            shared,
+            slots,
+            settled: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            told: Notify::new(),
+            _writer: writer,
+        }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Mints a key, or mints it again: the same attempt gets the same key. A revoked one stays revoked.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub async fn mint(&self, wanted: &MintKey) -> Result<MintedKey, String> {
-        let key = self.maker.make(&wanted.task, wanted.attempt);
-        let hash = KeyHash::of(key.expose());
-        let written = {
-            let mut state = self.state();
-            let revoked = state.keys.get(&hash).is_some_and(|row| row.revoked);
-            let row = KeyRow {
-                hash,
-                task: wanted.task.clone(),
-                attempt: wanted.attempt,
-                expires_at: wanted.expires_at,
-                revoked,
-            };
-            state.keys.insert(hash, row.clone());
-            let account = state.accounts.entry(wanted.task.to_string()).or_default();
-            account.budget = wanted.budget_usd;
-            let rows = vec![Row::Account(wanted.task.to_string(), account.clone()), Row::Key(row)];
-            self.writer.write(rows)
-        };
-        written.await?;
-        Ok(MintedKey { key })
-    }
-
-    /// Revokes an attempt's key, also one that is not minted yet: it will never be valid.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub async fn revoke(&self, task: &TaskId, attempt: u32) -> Result<KeyUsage, String> {
-        let hash = KeyHash::of(self.maker.make(task, attempt).expose());
-        let written = {
-            let mut state = self.state();
-            let row = state.keys.entry(hash).or_insert_with(|| KeyRow {
-                hash,
-                task: task.clone(),
-                attempt,
-                expires_at: Timestamp::now(),
-                revoked: true,
-            });
-            row.revoked = true;
-            self.writer.write(vec![Row::Key(row.clone())])
-        };
-        written.await?;
-        // Requests that wait for money are to hear it.
-        self.settled.notify_waiters();
-        Ok(self.usage(task))
-    }
-
-    /// What a task's keys have used: nothing, where none was ever minted.
-    #[must_use]
-    pub fn usage(&self, task: &TaskId) -> KeyUsage {
-        let state = self.state();
-        let Some(account) = state.accounts.get(task.as_str()) else { return KeyUsage::default() };
-        KeyUsage { held_usd: account.held, ..account.used.clone() }
+    fn books(&self) -> Open<'_> {
+        self.shared.open()
     }
 
     /// Whose key this is.
@@ -160,28 +113,40 @@ impl Ledger {
     /// # Errors
     /// [`BadKey`].
     pub fn holder(&self, key: &Secret, now: Timestamp) -> Result<Holder, BadKey> {
-        let key = KeyHash::of(key.expose());
-        let state = self.state();
-        let row = state.valid(&key, now)?;
-        Ok(Holder { task: row.task.clone(), expires_at: row.expires_at, key })
+        let hash = KeyHash::of(key.expose());
+        let books = self.books();
+        let key = books.hashes.get(&hash).and_then(|id| books.keys.get(id)).ok_or(BadKey::Unknown)?;
+        key.valid(now)?;
+        Ok(Holder { name: Arc::clone(&key.name), expires_at: key.expires_at, key: key.id })
     }
 
     /// A holder's balance.
     #[must_use]
     pub fn balance(&self, holder: &Holder) -> Balance {
-        let account = self.state().accounts.get(holder.task.as_str()).cloned().unwrap_or_default();
+        let books = self.books();
+        let pays = books.keys.get(&holder.key).and_then(|key| books.accounts.get(&key.pays()));
         Balance {
-            task: holder.task.clone(),
-            budget_usd: account.budget,
-            spent_usd: account.used.spent_usd,
-            held_usd: account.held,
+            account: pays.map_or_else(String::new, |entry| entry.shown().to_owned()),
+            budget_usd: pays.and_then(|entry| entry.money.limit),
+            spent_usd: pays.map_or(Usd::ZERO, |entry| entry.money.spent),
+            held_usd: pays.map_or(Usd::ZERO, |entry| entry.money.held),
             expires_at: holder.expires_at,
         }
     }
 
-    /// Reserves what a request may cost; on disk when this returns. Where only other requests' holds stand
-    /// in the way, it waits for them (at most [`WAIT_FOR_HOLDS`]): they usually turn out cheaper. The key must
-    /// still be valid then.
+    /// Counts what was taken out of a holder's request.
+    pub fn count_removed(&self, holder: &Holder, names: &[String]) {
+        let mut books = self.books();
+        let Some(own) = books.keys.get(&holder.key).map(|key| key.own) else { return };
+        if let Some(entry) = books.accounts.get_mut(&own) {
+            names.iter().for_each(|name| add_removed(&mut entry.used, name, 1));
+            books.touch(own);
+        }
+    }
+
+    /// Reserves what a request may cost; safe against whatever end when this returns. Where only other
+    /// requests' holds stand in the way, it waits for them (at most [`WAIT_FOR_HOLDS`]): they usually turn out
+    /// cheaper. The key must still be valid then.
     ///
     /// # Errors
     /// [`NoMoney`].
@@ -191,56 +156,87 @@ impl Ledger {
         model: &str,
         ask: &Ask,
     ) -> Result<Reservation, NoMoney> {
-        let deadline = Instant::now() + WAIT_FOR_HOLDS;
-        let (grant, written) = loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            match self.try_reserve(holder, ask) {
-                Ok(reserved) => break reserved,
-                Err((refusal, in_the_end)) => {
-                    let waited = match in_the_end {
-                        true => tokio::time::timeout_at(deadline, settled).await.is_ok(),
-                        false => false,
-                    };
-                    if !waited {
-                        return Err(refusal);
-                    }
-                }
+        let hold = match self.hold(holder, model, ask) {
+            Ok(hold) => hold,
+            Err(Refused { why, in_the_end: false }) => return Err(why),
+            Err(_) => {
+                let _here = Waits::new(&self.waiting);
+                self.wait_for_holds(holder, model, ask).await?
             }
         };
-        let reservation =
-            Reservation::new(Arc::clone(self), holder.task.to_string(), model.to_owned(), grant);
-        written.await.map_err(NoMoney::Storage)?;
+        let after = hold.after;
+        let reservation = Reservation::new(Arc::clone(self), hold, model.to_owned());
+        reservation.note(None).map_err(NoMoney::Storage)?;
+        if let Some(batch) = after {
+            self.shared.durable(batch).await.map_err(NoMoney::Storage)?;
+        }
         Ok(reservation)
     }
 
-    /// Holds the money, or says why not, and whether there would be enough if nothing were held.
-    fn try_reserve(
-        &self,
-        holder: &Holder,
-        ask: &Ask,
-    ) -> Result<(crate::account::Grant, writer::Written), (NoMoney, bool)> {
-        let mut state = self.state();
-        // Under the lock: after a revocation has answered, its key holds nothing new.
-        state.valid(&holder.key, Timestamp::now()).map_err(|bad| (bad.into(), false))?;
-        let account = state.accounts.entry(holder.task.to_string()).or_default();
-        let Some(grant) = decide(account.free(), ask) else {
-            let in_the_end = decide(account.unspent(), ask).is_some();
-            let refusal = NoMoney::Spent { budget: account.budget, spent: account.used.spent_usd };
-            return Err((refusal, in_the_end));
-        };
-        account.held = account.held.saturating_add(grant.amount);
-        let rows = vec![Row::Account(holder.task.to_string(), account.clone())];
-        Ok((grant, self.writer.write(rows)))
+    fn hold(&self, holder: &Holder, model: &str, ask: &Ask) -> Result<Hold, Refused> {
+        self.books().hold(holder.key, model, ask, Timestamp::now())
     }
 
-    /// Waits until all that was decided is on disk. For the end of the program.
+    async fn wait_for_holds(&self, holder: &Holder, model: &str, ask: &Ask) -> Result<Hold, NoMoney> {
+        let deadline = Instant::now() + WAIT_FOR_HOLDS;
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            match self.hold(holder, model, ask) {
+                Ok(hold) => return Ok(hold),
+                Err(Refused { why, in_the_end }) => {
+                    if !in_the_end || tokio::time::timeout_at(deadline, settled).await.is_err() {
+                        return Err(why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something was given back, or is not to be had any more.
+    fn settled(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Waits until all that was decided is on disk, and nothing more than it is covered. For the end of the
+    /// program.
     pub async fn flush(&self) {
-        if let Err(why) = self.writer.write(Vec::new()).await {
+        let batch = {
+            let mut books = self.books();
+            books.close();
+            books.dirt.batch
+        };
+        if let Err(why) = self.shared.durable(batch).await {
             tracing::error!("the ledger's last writes failed: {why}");
         }
     }
+}
+
+/// One that waits, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts something that was taken out.
+fn add_removed(used: &mut KeyUsage, name: &str, times: u64) {
+    let full = used.removed.len() >= REMOVED_NAMES && !used.removed.contains_key(name);
+    let name = if full { "other" } else { name };
+    let count = used.removed.entry(name.to_owned()).or_default();
+    *count = count.saturating_add(times);
 }
 
 #[cfg(test)]

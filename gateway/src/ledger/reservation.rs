@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use protocol::Usd;
 
-use super::{Ledger, Row};
+use super::{Ledger, books::Hold, slots::Note};
 use crate::{
     account::{Charge, Grant},
     tokens::Tokens,
@@ -15,9 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Reservation {
     ledger: Arc<Ledger>,
-    account: String,
+    hold: Hold,
     model: String,
-    grant: Grant,
     state: State,
 }
 
@@ -32,14 +32,14 @@ enum State {
 }
 
 impl Reservation {
-    pub(super) fn new(ledger: Arc<Ledger>, account: String, model: String, grant: Grant) -> Self {
-        Self { ledger, account, model, grant, state: State::Unsent }
+    pub(super) fn new(ledger: Arc<Ledger>, hold: Hold, model: String) -> Self {
+        Self { ledger, hold, model, state: State::Unsent }
     }
 
     /// What was granted.
     #[must_use]
     pub fn grant(&self) -> Grant {
-        self.grant
+        self.hold.grant
     }
 
     /// From now on the model may be at work.
@@ -50,44 +50,75 @@ impl Reservation {
     /// Makes the hold at least this large, if the budget affords it.
     #[must_use]
     pub fn grow(&mut self, to: Usd) -> bool {
-        let more = to.saturating_sub(self.grant.amount);
+        let more = to.saturating_sub(self.hold.grant.amount);
         if more == Usd::ZERO {
             return true;
         }
-        let mut state = self.ledger.state();
-        let account = state.accounts.get_mut(&self.account).filter(|account| account.free() >= more);
-        let Some(account) = account else { return false };
-        account.held = account.held.saturating_add(more);
-        let rows = vec![Row::Account(self.account.clone(), account.clone())];
-        self.grant.amount = to;
-        // The answer is under way already: nothing waits for this write.
-        drop(self.ledger.writer.write(rows));
+        if !self.ledger.books().grow(self.hold.key, self.hold.path, more) {
+            return false;
+        }
+        self.hold.grant.amount = to;
+        if let Err(why) = self.note(None) {
+            tracing::error!("a hold that has grown cannot be noted: {why}");
+        }
         true
     }
 
     /// Charges what the request cost.
     pub fn settle(mut self, amount: Usd, tokens: Tokens) {
-        self.end(amount, tokens, true);
+        self.end(Charge { amount, tokens, reached_model: true });
+    }
+
+    /// Charges an answer that has passed its budget, after which nothing more is begun with its key.
+    pub fn close(mut self, amount: Usd, tokens: Tokens) {
+        self.ledger.books().cut(self.hold.key);
+        self.end(Charge { amount, tokens, reached_model: true });
     }
 
     /// Gives everything back: the model was not reached, or refused.
     pub fn release(mut self) {
-        self.end(Usd::ZERO, Tokens::default(), false);
+        self.give_back();
     }
 
-    fn end(&mut self, amount: Usd, tokens: Tokens, reached_model: bool) {
+    /// Writes the slot.
+    pub(super) fn note(&self, charge: Option<Charge>) -> Result<(), String> {
+        let Hold { seq, key, day, grant, slot, .. } = self.hold;
+        let note = Note { seq, key, day, hold: grant.amount, charge, model: &self.model };
+        self.ledger.slots.write(slot, &note).map_err(|error| error.to_string())
+    }
+
+    fn end(&mut self, charge: Charge) {
         self.state = State::Over;
-        let charge = Charge { amount, tokens, model: self.model.clone(), reached_model };
-        let mut state = self.ledger.state();
-        let mut rows = Vec::new();
-        if let Some(account) = state.accounts.get_mut(&self.account) {
-            account.settle(self.grant.amount, &charge);
-            rows.push(Row::Account(self.account.clone(), account.clone()));
+        // Before the books know: only then can the slot be another's.
+        if let Err(why) = self.note(Some(charge)) {
+            tracing::error!("a charge cannot be noted, so a crash would charge its hold: {why}");
         }
-        // Until this is on disk the hold is, which covers it.
-        drop(self.ledger.writer.write(rows));
-        drop(state);
-        self.ledger.settled.notify_waiters();
+        let mut books = self.ledger.books();
+        let passed = books.settle(&self.hold, &charge, &self.model, Timestamp::now());
+        books.dirt.settled.push((self.hold.slot, self.hold.seq));
+        drop(books);
+        self.ledger.settled();
+        if passed {
+            self.ledger.told.notify_waiters();
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.state = State::Over;
+        let cleared = self.ledger.slots.clear(self.hold.slot);
+        let charge = Charge { amount: Usd::ZERO, tokens: Tokens::default(), reached_model: false };
+        let mut books = self.ledger.books();
+        books.settle(&self.hold, &charge, &self.model, Timestamp::now());
+        match cleared {
+            Ok(()) => books.dirt.free(self.hold.slot),
+            Err(error) => {
+                tracing::error!("a slot cannot be cleared: {error}");
+                // The database says that it is over.
+                books.dirt.settled.push((self.hold.slot, self.hold.seq));
+            }
+        }
+        drop(books);
+        self.ledger.settled();
     }
 }
 
@@ -95,11 +126,11 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         match self.state {
             State::Over => {}
-            State::Unsent => self.end(Usd::ZERO, Tokens::default(), false),
+            State::Unsent => self.give_back(),
             State::Sent => {
-                let amount = self.grant.amount;
-                tracing::error!(account = %self.account, %amount, "a request ended unsettled: charging its hold");
-                self.end(amount, Tokens::default(), true);
+                let amount = self.hold.grant.amount;
+                tracing::error!(%amount, "a request ended unsettled: charging its hold");
+                self.end(Charge { amount, tokens: Tokens::default(), reached_model: true });
             }
         }
     }

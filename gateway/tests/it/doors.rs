@@ -78,8 +78,8 @@ async fn only_the_routes_that_lead_to_a_model_are_there() {
     assert_eq!(count.send().await.unwrap().json::<Value>().await.unwrap()["input_tokens"], 10);
     let balance: Value = gateway.get("/v1/key", &key).send().await.unwrap().json().await.unwrap();
     assert_eq!(
-        (&balance["task"], &balance["budget_usd"], &balance["spent_usd"]),
-        (&json!("t"), &json!("1.00"), &json!("0.00"))
+        (&balance["account"], &balance["budget_usd"], &balance["spent_usd"]),
+        (&json!("task:t"), &json!("1.00"), &json!("0.00"))
     );
 }
 

@@ -3,9 +3,11 @@
 //! until the money is gone. The provider counts a token for about three and a half bytes, and finds all that it
 //! was sent before in its cache.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gateway::{
-    account::{Account, Charge, decide},
+    account::{Account, decide},
     body::Request,
     counted::Counted,
     prices::{ModelPrice, PriceList},
@@ -13,7 +15,6 @@ use gateway::{
     tokens::Tokens,
 };
 use http::HeaderMap;
-use protocol::TaskId;
 use serde_json::{Value, json};
 
 const WORDS: &str =
@@ -149,9 +150,9 @@ struct Spent {
 
 /// Talks until the first refusal. With `forgetful`, by the bytes alone.
 fn spend(mut talk: Conversation, price: &ModelPrice, forgetful: bool) -> Spent {
-    let task: TaskId = "t".parse().unwrap();
+    let task: Arc<str> = "t".into();
     let counted = Counted::default();
-    let mut account = Account { budget: "5".parse().unwrap(), ..Account::default() };
+    let mut account = Account { limit: "5".parse().ok(), ..Account::default() };
     let (mut before, mut requests) = (0, 0);
     loop {
         let sent = talk.body();
@@ -160,7 +161,7 @@ fn spend(mut talk: Conversation, price: &ModelPrice, forgetful: bool) -> Spent {
         let bound = counted.bound(&task, &request.outline, terms, request.image_tokens());
         let Some(grant) = decide(account.free(), &request.ask(price, bound)) else {
             let dollars = |usd: protocol::Usd| usd.nanos() as f64;
-            let percent = 100.0 * dollars(account.used.spent_usd) / dollars(account.budget);
+            let percent = 100.0 * dollars(account.spent) / dollars(account.limit.unwrap());
             return Spent { percent, requests, kilobytes: sent.len() / 1024 };
         };
         let input = count(&sent);
@@ -175,10 +176,8 @@ fn spend(mut talk: Conversation, price: &ModelPrice, forgetful: bool) -> Spent {
             ..Tokens::default()
         };
         before = input;
-        let charge =
-            Charge { amount: price.cost(&tokens), tokens, model: request.model.clone(), reached_model: true };
         account.held = grant.amount;
-        account.settle(grant.amount, &charge);
+        account.settle(grant.amount, price.cost(&tokens));
         requests += 1;
         talk.go_on();
     }

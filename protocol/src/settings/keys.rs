@@ -46,6 +46,10 @@ impl Key {
         OPENAI_KEY = Some("OPENAI_API_KEY"), None, secret;
         /// Prices of models that the bundled table lacks, or has wrong: USD for a million tokens.
         PRICES = None, Some("price.*");
+        /// What all may spend on a day (UTC) where the owner has set nothing: decimal USD.
+        DAY_BUDGET = Some("CODE_WORKERS_DAY_BUDGET_USD"), Some("budget.day_usd");
+        /// What a repository may spend on a day where the owner has set nothing.
+        REPO_DAY_BUDGET = Some("CODE_WORKERS_REPO_DAY_BUDGET_USD"), Some("budget.repo_day_usd");
         /// What a task may spend where it does not say: decimal USD.
         TASK_BUDGET = Some("CODE_WORKERS_TASK_BUDGET_USD"), Some("task.budget_usd");
         /// The agent of tasks that name none.
