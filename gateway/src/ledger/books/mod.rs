@@ -10,161 +10,29 @@ use std::{
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use protocol::{
-    QueueName, TaskId, Usd,
-    ids::KeyName,
-    keys::{KeyLimits, KeyUsage, Notice},
+    QueueName, Usd,
+    keys::{KeyUsage, Notice},
 };
 
 use super::{
     answers::{BadKey, NoMoney},
     dirt::Dirt,
-    pace::Pace,
 };
 use crate::{
     account::{Account, Ask, Charge, Grant, decide_path},
     virtual_key::KeyHash,
 };
 
-/// Accounts that one request charges.
-const PATH: usize = 4;
+mod cover;
+mod entry;
+
+use entry::PATH;
+pub(super) use entry::{Entry, Key, Path, Who};
+
 /// Notices that are kept for who asks late.
 const NOTICES: usize = 1_000;
 /// Raised by this where the account that pays has no limit.
 const OPEN_BLOCK: Usd = Usd::from_nanos(1_000_000_000);
-/// A limit is covered on disk in so many blocks.
-const BLOCKS: u64 = 20;
-
-/// Whose a key is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Who {
-    Attempt { task: TaskId, attempt: u32, born: Option<Timestamp> },
-    Owner(KeyName),
-}
-
-/// A key, without its secret.
-#[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) id: u64,
-    pub(super) hash: KeyHash,
-    /// `TASK/ATTEMPT`, or the owner's name.
-    pub(super) name: Arc<str>,
-    pub(super) who: Who,
-    /// What it spends itself. For a key of the owner's also what limits it.
-    pub(super) own: u64,
-    /// The task's account; none for keys of the owner's, and where a revocation came before the mint.
-    pub(super) task: Option<u64>,
-    pub(super) queue: Option<QueueName>,
-    pub(super) expires_at: Timestamp,
-    pub(super) revoked: bool,
-    /// An answer has passed its budget: nothing more is begun.
-    pub(super) cut: bool,
-    pub(super) limits: KeyLimits,
-    pub(super) pace: Pace,
-}
-
-impl Key {
-    pub(super) fn valid(&self, now: Timestamp) -> Result<(), BadKey> {
-        match (self.revoked, self.expires_at <= now) {
-            (true, _) => Err(BadKey::Revoked),
-            (_, true) => Err(BadKey::Expired),
-            _ => Ok(()),
-        }
-    }
-
-    /// The account that its budget is of.
-    pub(super) fn pays(&self) -> u64 {
-        self.task.unwrap_or(self.own)
-    }
-}
-
-/// An account, and how it stands on disk.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) day: Option<Date>,
-    pub(super) money: Account,
-    /// Whether the owner has set the limit, so that a mint does not.
-    pub(super) limit_set: bool,
-    /// What the last row that was handed to the writer says is spent or promised at most.
-    pub(super) covered: Usd,
-    /// What is known to be so on disk, after whatever end.
-    safe: Usd,
-    /// The batch that brings `covered` to disk.
-    batch: u64,
-    /// The most that was used since `covered` was last looked at.
-    peak: Usd,
-    block: Usd,
-    /// The mark that was told last.
-    pub(super) told: u8,
-    /// Of a key's own account: what was charged for.
-    pub(super) used: KeyUsage,
-    pub(super) dirty: bool,
-}
-
-impl Entry {
-    pub(super) fn new(id: u64, name: String, day: Option<Date>) -> Self {
-        Self {
-            id,
-            name,
-            day,
-            money: Account::default(),
-            limit_set: false,
-            covered: Usd::ZERO,
-            safe: Usd::ZERO,
-            batch: 0,
-            peak: Usd::ZERO,
-            block: OPEN_BLOCK,
-            told: 0,
-            used: KeyUsage::default(),
-            dirty: false,
-        }
-    }
-
-    /// As it is on disk.
-    pub(super) const fn stored(mut self, covered: Usd) -> Self {
-        self.covered = covered;
-        self.safe = covered;
-        self
-    }
-
-    /// The name that people see: without birth or day.
-    pub(super) fn shown(&self) -> &str {
-        self.name.split_once('@').map_or(&self.name, |(name, _)| name)
-    }
-
-    /// What was charged, with the sums of now.
-    pub(super) fn usage(&self) -> KeyUsage {
-        KeyUsage { spent_usd: self.money.spent, held_usd: self.money.held, ..self.used.clone() }
-    }
-
-    pub(super) fn set_limit(&mut self, limit: Option<Usd>) {
-        self.money.limit = limit;
-        self.told = self.told.min(self.money.mark());
-    }
-}
-
-/// The accounts of one request, the narrowest first.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Path {
-    ids: [u64; PATH],
-    len: usize,
-}
-
-impl Path {
-    fn of(parts: [Option<u64>; PATH]) -> Self {
-        let mut path = Self { ids: [0; PATH], len: 0 };
-        for id in parts.into_iter().flatten() {
-            path.ids[path.len] = id;
-            path.len += 1;
-        }
-        path
-    }
-
-    pub(super) fn ids(&self) -> &[u64] {
-        &self.ids[..self.len]
-    }
-}
 
 /// Money that a request has got.
 #[derive(Debug)]
@@ -383,59 +251,6 @@ impl Books {
         Ok(Hold { key, day: self.today, path, grant, slot, seq, after })
     }
 
-    fn promise(&mut self, path: Path, amount: Usd) {
-        for id in path.ids() {
-            if let Some(entry) = self.accounts.get_mut(id) {
-                entry.money.held = entry.money.held.saturating_add(amount);
-                entry.peak = entry.peak.max(entry.money.used());
-            }
-        }
-    }
-
-    /// Sees that what is used is covered on disk; the batch to wait for where it is not yet.
-    fn cover(&mut self, key: u64, path: Path) -> Option<u64> {
-        let short = |entry: &mut Entry, durable: u64| {
-            if entry.batch <= durable {
-                entry.safe = entry.covered;
-            }
-            entry.money.used() > entry.safe
-        };
-        let durable = self.dirt.durable;
-        let mut any = false;
-        for id in path.ids() {
-            any |= self.accounts.get_mut(id).is_some_and(|entry| short(entry, durable));
-        }
-        if !any {
-            return None;
-        }
-        let pays = self.keys.get(&key).and_then(|key| self.accounts.get(&key.pays()));
-        let limit = pays.and_then(|entry| entry.money.limit);
-        let block = limit.map_or(OPEN_BLOCK, |limit| Usd::from_nanos(limit.nanos() / BLOCKS));
-        let mut after = 0;
-        for id in path.ids() {
-            let Some(entry) = self.accounts.get_mut(id) else { continue };
-            entry.block = block;
-            let used = entry.money.used();
-            let lost = entry.batch <= self.dirt.failed && entry.batch > durable;
-            let room = entry.covered.saturating_sub(used);
-            // Those that are nearly used up are raised along, for the same flush.
-            if entry.covered < used || lost || room.nanos() < block.nanos() / 2 {
-                let wanted = used.saturating_add(block);
-                let most = entry.money.limit.map_or(wanted, |limit| limit.max(used));
-                entry.covered = entry.covered.max(wanted.min(most));
-                entry.batch = self.dirt.batch;
-                if !std::mem::replace(&mut entry.dirty, true) {
-                    self.dirt.accounts.push(*id);
-                }
-            }
-            if short(entry, durable) {
-                after = after.max(entry.batch);
-            }
-        }
-        self.dirt.flush = true;
-        Some(after)
-    }
-
     /// Makes a hold larger, if every account affords it.
     pub(super) fn grow(&mut self, key: u64, path: Path, more: Usd) -> bool {
         let affords = |id: &u64| self.accounts.get(id).is_some_and(|entry| entry.money.free() >= more);
@@ -503,37 +318,6 @@ impl Books {
             self.notices.pop_front();
         }
         true
-    }
-
-    /// Lowers what is covered to what was used of late and one block, so that a power failure charges little.
-    pub(super) fn lower(&mut self) {
-        for entry in self.accounts.values_mut() {
-            let used = entry.money.used();
-            let enough = entry.peak.max(used).saturating_add(entry.block);
-            entry.peak = used;
-            if entry.batch <= self.dirt.durable && entry.covered > enough {
-                entry.covered = enough;
-                entry.safe = enough;
-                if !std::mem::replace(&mut entry.dirty, true) {
-                    self.dirt.accounts.push(entry.id);
-                }
-            }
-        }
-    }
-
-    /// At an end in order nothing but what is spent is covered.
-    pub(super) fn close(&mut self) {
-        for entry in self.accounts.values_mut() {
-            let used = entry.money.used();
-            if entry.covered != used {
-                entry.covered = used;
-                entry.safe = entry.safe.min(used);
-                if !std::mem::replace(&mut entry.dirty, true) {
-                    self.dirt.accounts.push(entry.id);
-                }
-            }
-        }
-        self.dirt.flush = true;
     }
 }
 
