@@ -6,7 +6,8 @@ use std::{net::SocketAddr, path::Path};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request, StatusCode,
+    Method, Request, Response, StatusCode,
+    body::Incoming,
     client::conn::http1::{SendRequest, handshake},
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
@@ -48,6 +49,13 @@ impl Connection {
         Self { sender, host: value(host), key: value(&format!("Bearer {key}")) }
     }
 
+    /// Sends a request, and reads the head of its answer, which must be a good one.
+    pub(crate) async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Incoming {
+        let answer = self.send(method, path, &[], body).await;
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.into_body()
+    }
+
     /// Sends a request, and reads its whole answer.
     pub(crate) async fn call(
         &mut self,
@@ -56,6 +64,18 @@ impl Connection {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> (StatusCode, Bytes) {
+        let answer = self.send(method, path, headers, body).await;
+        let status = answer.status();
+        (status, answer.into_body().collect().await.expect("all of the answer comes").to_bytes())
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Response<Incoming> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -67,8 +87,6 @@ impl Connection {
         }
         let request = request.body(Full::new(body)).expect("it is a request");
         self.sender.ready().await.expect("the connection stands");
-        let answer = self.sender.send_request(request).await.expect("an answer comes");
-        let status = answer.status();
-        (status, answer.into_body().collect().await.expect("all of the answer comes").to_bytes())
+        self.sender.send_request(request).await.expect("an answer comes")
     }
 }

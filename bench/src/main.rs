@@ -11,6 +11,7 @@
 mod api;
 mod cold;
 mod dispatch;
+mod gateway;
 mod history;
 mod http;
 mod load;
@@ -65,6 +66,8 @@ enum Name {
     Waiters,
     /// A million finished tasks: start-up and every operation, beside an empty database.
     History,
+    /// The gateway beside nginx, Portkey, LiteLLM and none: small and large bodies, streams, memory.
+    Gateway,
     /// The relay beside socat, systemd-socket-proxyd and none: connections, round trips, bulk.
     Relay,
     /// From the lease to the agent's start in a waiting sandbox, and the memory of those that wait.
@@ -77,6 +80,7 @@ enum Name {
 
 fn main() {
     systems::noop::serve_if_asked();
+    systems::model::serve_if_asked();
     let asked = CommandLine::parse();
     open_many_files();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -99,6 +103,7 @@ fn main() {
         Name::Sandbox => ("sandbox", sandbox::run(&clients(&[1, 10, 50]), rounds(20))),
         Name::Cold => ("cold", cold::run(rounds(10))),
         Name::Work => ("work", work::run(rounds(5))),
+        Name::Gateway => ("gateway", runtime.block_on(gateway::run(&clients(&[1, 16]), span(2), rounds(5)))),
         Name::Relay => ("relay", runtime.block_on(relay::run(&clients(&[1, 64]), span(2), rounds(3)))),
     };
     table::print(name, &rows, asked.json);

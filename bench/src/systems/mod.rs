@@ -3,6 +3,8 @@
 pub(crate) mod beanstalkd;
 pub(crate) mod far_end;
 pub(crate) mod fdatasync;
+pub(crate) mod gateways;
+pub(crate) mod model;
 pub(crate) mod noop;
 pub(crate) mod ours;
 pub(crate) mod postgres;
