@@ -118,8 +118,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
             tracing::debug!("TCP_NODELAY: {error}");
         }
     });
-    doors.spawn(http::agents::run(tcp, Arc::clone(&gateway), shutdown.clone()));
-    doors.spawn(http::agents::run(socket, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(http::connections::run(tcp, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(http::connections::run(socket, Arc::clone(&gateway), shutdown.clone()));
     // The coordinator may mint and revoke until the last stream has ended.
     let admin = tokio::spawn(http::admin::run(admin, Arc::clone(&gateway), gateway.cut.clone()));
     doors.close();

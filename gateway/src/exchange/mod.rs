@@ -1,5 +1,5 @@
-//! One request's way to the model and back. It runs in a task of its own, so that it is settled however it
-//! ends: also when its client has gone.
+//! One request's way to the model and back. It is polled by its client's connection, which saves a task and its
+//! wakings, and goes on in a task of its own when the client has gone: it is settled however it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,24 +8,26 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
 use crate::{
     Gateway,
     http::{BODY_BYTES, Upload},
-    ledger::Reservation,
-    meter::Meter,
-    prices::ModelPrice,
     provider::Provider,
     refusal::Refusal,
 };
 
 mod lesson;
+mod metered;
+mod outlive;
 mod scrub;
 mod stream;
 mod tap;
 
 pub use lesson::Lesson;
+pub use metered::Metered;
+use outlive::Outliving;
+use scrub::Scrubber;
+use stream::Stream;
 
 /// How long an answer whose client has gone is read on, to learn what it costs. After that it is dropped,
 /// and charged as if it had come to its bound.
@@ -43,32 +45,7 @@ pub struct Call {
     /// The room that its body takes, given back when the provider has answered.
     pub upload: Option<Upload>,
     /// For requests that cost something.
-    pub paid: Option<Paid>,
-}
-
-/// The money side of a request.
-#[derive(Debug)]
-pub struct Paid {
-    /// What is held for it.
-    pub reservation: Reservation,
-    /// Its model's price.
-    pub price: Arc<ModelPrice>,
-    /// Reads its usage.
-    pub meter: Meter,
-    /// Whether the client must not see the chunk with the usage.
-    pub drop_usage: bool,
-    /// What its count will say of the next.
-    pub lesson: Lesson,
-}
-
-impl Paid {
-    fn settle(self) {
-        self.lesson.learn(&self.meter);
-        match self.meter.charge(&self.price, &self.reservation.grant()) {
-            Some((amount, tokens)) => self.reservation.settle(amount, tokens),
-            None => self.reservation.release(),
-        }
-    }
+    pub metered: Option<Metered>,
 }
 
 /// Sends a request and returns the head of its answer, whose body follows as it comes.
@@ -76,76 +53,57 @@ impl Paid {
 /// # Errors
 /// What the client is told when there is no answer.
 pub async fn start(gateway: &Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
-    let (head, answered) = oneshot::channel();
-    let exchange = exchange(Arc::clone(gateway), call, head);
-    gateway.under_way.spawn(exchange);
-    answered.await.unwrap_or_else(|_| Err(cut_short()))
+    Outliving::new(gateway, exchange(Arc::clone(gateway), call)).await
 }
 
-type Head = oneshot::Sender<Result<Response, Refusal>>;
-
-/// Tells the client, if it is still there; if not, nobody has to know.
-fn tell(head: Head, answer: Result<Response, Refusal>) {
-    drop(head.send(answer));
-}
-
-async fn exchange(gateway: Arc<Gateway>, call: Call, mut head: Head) {
-    let Call { provider, request, upload, mut paid } = call;
-    if let Some(paid) = &mut paid {
-        paid.reservation.sending();
+async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
+    let under_way = gateway.under_way.token();
+    let Call { provider, request, upload, mut metered } = call;
+    if let Some(metered) = &mut metered {
+        metered.sending();
     }
-    let answer = tokio::select! {
-        answer = gateway.client.request(request) => answer,
-        () = gateway.cut.cancelled() => return end(paid, head, cut_short()),
-        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => {
-            return end(paid, head, cut_short());
-        }
-    };
+    let answer = gateway.client.request(request).await;
     drop(upload);
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let refusal = unreachable(&gateway, provider, &error);
             if error.is_connect() {
                 // Nothing was sent, so nothing can be billed.
-                if let Some(paid) = paid {
-                    paid.reservation.release();
-                }
-                return tell(head, Err(refusal));
+                release(metered);
             }
-            return end(paid, head, refusal);
+            return Err(unreachable(&gateway, provider, &error));
         }
     };
     if !answer.status().is_success() {
-        if let Some(paid) = paid {
-            paid.reservation.release();
-        }
-        let refused = refused(&gateway, provider, answer, &mut head).await;
-        return tell(head, refused);
+        release(metered);
+        return refused(&gateway, provider, answer).await;
     }
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
-    match paid {
-        Some(paid) if streams => stream::pass(&gateway, provider, answer, paid, head).await,
-        paid => whole(&gateway, provider, answer, paid, head).await,
+    match metered {
+        Some(metered) if streams => {
+            let upstream = gateway.upstream(provider);
+            let (parts, body) = answer.into_parts();
+            let scrubber = Scrubber::new(upstream.key.clone());
+            let stream = Stream::new(&gateway, body, metered, scrubber, under_way);
+            let mut response = Response::new(Body::new(stream));
+            *response.status_mut() = parts.status;
+            *response.headers_mut() = upstream.headers_for_client(&parts.headers);
+            Ok(response)
+        }
+        metered => whole(&gateway, provider, answer, metered).await,
     }
 }
 
-/// Ends a request of which it is not known what it cost.
-fn end(paid: Option<Paid>, head: Head, refusal: Refusal) {
-    if let Some(paid) = paid {
-        paid.settle();
+fn release(metered: Option<Metered>) {
+    if let Some(metered) = metered {
+        metered.release();
     }
-    tell(head, Err(refusal));
 }
 
-/// A whole body, or nothing where it breaks off, is too long, or is still not there when nobody waits for it.
-async fn collect(gateway: &Gateway, body: Incoming, limit: usize, head: &mut Head) -> Option<Bytes> {
-    tokio::select! {
-        body = Limited::new(body, limit).collect() => body.ok().map(http_body_util::Collected::to_bytes),
-        () = gateway.cut.cancelled() => None,
-        () = async { head.closed().await; tokio::time::sleep(DRAIN).await } => None,
-    }
+/// A whole body, or nothing where it breaks off or is too long.
+async fn collect(body: Incoming, limit: usize) -> Option<Bytes> {
+    Limited::new(body, limit).collect().await.ok().map(http_body_util::Collected::to_bytes)
 }
 
 /// An answer that is not a stream: read to its end, charged, and only then passed on.
@@ -153,32 +111,27 @@ async fn whole(
     gateway: &Gateway,
     provider: Provider,
     answer: http::Response<Incoming>,
-    mut paid: Option<Paid>,
-    mut head: Head,
-) {
+    metered: Option<Metered>,
+) -> Result<Response, Refusal> {
     let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();
-    let Some(body) = collect(gateway, body, BODY_BYTES, &mut head).await else {
+    let Some(body) = collect(body, BODY_BYTES).await else {
         let sentence = format!("{} broke off in the middle of its answer", upstream.base_url);
-        return end(paid, head, Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
     };
-    if let Some(paid) = &mut paid {
-        paid.meter.body(&body);
-    }
-    if let Some(paid) = paid {
-        paid.settle();
+    if let Some(metered) = metered {
+        metered.whole(&body);
     }
     let mut response = Response::new(Body::from(upstream.scrub(&body)));
     *response.status_mut() = parts.status;
     *response.headers_mut() = upstream.headers_for_client(&parts.headers);
-    tell(head, Ok(response));
+    Ok(response)
 }
 
 async fn refused(
     gateway: &Gateway,
     provider: Provider,
     answer: http::Response<Incoming>,
-    head: &mut Head,
 ) -> Result<Response, Refusal> {
     let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();
@@ -195,7 +148,7 @@ async fn refused(
         ));
     }
     let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-    match collect(gateway, body, ERROR_BYTES, head).await {
+    match collect(body, ERROR_BYTES).await {
         Some(body) if readable && !parts.status.is_redirection() => {
             let mut response = Response::new(Body::from(upstream.scrub(&body)));
             *response.status_mut() = parts.status;
@@ -219,8 +172,4 @@ fn unreachable(gateway: &Gateway, provider: Provider, error: &hyper_util::client
     let sentence =
         format!("{base} cannot be reached: {why}: see that it is right, and that this machine is online");
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence)
-}
-
-fn cut_short() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the gateway stops: try again")
 }

@@ -1,132 +1,133 @@
-//! An answer that streams: passed on as it comes, its usage read aside.
+//! An answer that streams: passed on as it comes, its usage read aside. Nothing is read ahead of a slow client.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{DRAIN, Head, Lesson, Paid, scrub::Scrubber, tap::Tap, tell};
-use crate::{Gateway, ledger::Reservation, meter::Meter, prices::ModelPrice, provider::Provider};
+use super::{metered::Metered, outlive::go_on, scrub::Scrubber};
+use crate::Gateway;
 
-/// Chunks that wait for a slow client; after that the upstream is not read.
-const CHUNKS_AHEAD: usize = 4;
+/// The body that a client reads. Dropped before its end, it is read on without the client.
+pub(super) struct Stream(Option<Box<Rest>>);
 
-type ToClient = mpsc::Sender<io::Result<Bytes>>;
+/// What of a stream has not come yet.
+struct Rest {
+    gateway: Arc<Gateway>,
+    upstream: Incoming,
+    metered: Metered,
+    scrubber: Scrubber,
+    _under_way: TaskTrackerToken,
+}
 
-/// Passes a stream on to its end, and settles it.
-pub(super) async fn pass(
-    gateway: &Gateway,
-    provider: Provider,
-    answer: http::Response<Incoming>,
-    paid: Paid,
-    head: Head,
-) {
-    let upstream = gateway.upstream(provider);
-    let (parts, body) = answer.into_parts();
-    let (client, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let to_client = futures_util::stream::poll_fn(move |context| chunks.poll_recv(context));
-    let mut response = Response::new(Body::from_stream(to_client));
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = upstream.headers_for_client(&parts.headers);
-    tell(head, Ok(response));
-
-    let mut till = Till { reservation: Some(paid.reservation), price: paid.price, lesson: paid.lesson };
-    let mut tap = Tap::new(paid.meter, paid.drop_usage);
-    let mut scrubber = Scrubber::new(upstream.key.clone());
-    let stream = copy(body, &client, &mut tap, &mut till, &mut scrubber);
-    let ended = tokio::select! {
-        ended = stream => ended,
-        () = gateway.cut.cancelled() => Err(io::Error::other("the gateway stops")),
-    };
-    till.settle(&tap.meter);
-    if let Err(error) = ended {
-        tracing::warn!("a stream was cut: {error}");
-        // The client must see a cut, not an end.
-        tokio::select! {
-            biased;
-            _ = client.send(Err(error)) => {}
-            () = gateway.cut.cancelled() => {}
-        }
+impl Stream {
+    pub(super) fn new(
+        gateway: &Arc<Gateway>,
+        upstream: Incoming,
+        metered: Metered,
+        scrubber: Scrubber,
+        under_way: TaskTrackerToken,
+    ) -> Self {
+        let gateway = Arc::clone(gateway);
+        Self(Some(Box::new(Rest { gateway, upstream, metered, scrubber, _under_way: under_way })))
     }
 }
 
-async fn copy(
-    mut body: Incoming,
-    client: &ToClient,
-    tap: &mut Tap,
-    till: &mut Till,
-    scrubber: &mut Scrubber,
-) -> io::Result<()> {
-    let mut gone: Option<Instant> = None;
-    loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = client.closed(), if gone.is_none() => {
-                gone = Some(Instant::now() + DRAIN);
-                continue;
+/// What a frame was.
+enum Read {
+    /// To be passed on; perhaps nothing.
+    Part(Bytes),
+    /// To be passed on, and the last.
+    Last(Bytes),
+    /// The stream broke off.
+    Broken(io::Error),
+}
+
+impl Rest {
+    fn read(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Read {
+        match frame {
+            Some(Ok(frame)) => {
+                let chunk = frame.into_data().unwrap_or_default();
+                let (pass, passed_budget) = self.metered.read(&chunk);
+                let pass = self.scrubber.pass(pass);
+                match passed_budget {
+                    true => Read::Last([pass, self.scrubber.end()].concat().into()),
+                    false => Read::Part(pass),
+                }
             }
-            () = tokio::time::sleep_until(gone.unwrap_or_else(Instant::now)), if gone.is_some() => {
-                return Err(io::Error::other("the client has gone, and the answer does not end"));
+            Some(Err(error)) => {
+                tracing::warn!("a stream was cut: {error}");
+                self.metered.settle();
+                Read::Broken(io::Error::other(error))
             }
-        };
-        let Some(frame) = frame else { break };
-        let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
-        let (pass, within_budget) = tap.read(&chunk, |meter| till.affords(meter));
-        let mut pass = scrubber.pass(pass);
-        if !within_budget {
-            till.close(&tap.meter);
-            pass = [&pass, tap.meter.budget_error().as_bytes()].concat().into();
-        } else if tap.meter.is_final() {
-            // Charged before the client can know that the answer is complete.
-            till.settle(&tap.meter);
-        }
-        if !pass.is_empty() && client.send(Ok(pass)).await.is_err() && gone.is_none() {
-            gone = Some(Instant::now() + DRAIN);
-        }
-        if !within_budget {
-            return Ok(());
+            None => {
+                let last = self.metered.end();
+                Read::Last([self.scrubber.pass(last), self.scrubber.end()].concat().into())
+            }
         }
     }
-    till.settle(&tap.meter);
-    let rest = [scrubber.pass(tap.end()), scrubber.end()].concat();
-    if !rest.is_empty() {
-        drop(client.send(Ok(rest.into())).await);
+
+    /// To the end, for nobody but the ledger.
+    async fn drain(mut self: Box<Self>) {
+        loop {
+            let frame = self.upstream.frame().await;
+            match self.read(frame) {
+                Read::Part(_) => {}
+                Read::Last(_) | Read::Broken(_) => return,
+            }
+        }
     }
-    Ok(())
 }
 
-/// The money of one stream. Settled at most once.
-struct Till {
-    reservation: Option<Reservation>,
-    price: std::sync::Arc<ModelPrice>,
-    lesson: Lesson,
-}
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = io::Error;
 
-impl Till {
-    /// Whether the answer is still within what is held for it, or what its account can add.
-    fn affords(&mut self, meter: &Meter) -> bool {
-        let cost = meter.cost_so_far(&self.price);
-        self.reservation.as_mut().is_none_or(|reservation| reservation.grow(cost))
-    }
-
-    /// Charges an answer that has ended, or cannot cost more.
-    fn settle(&mut self, meter: &Meter) {
-        let Some(reservation) = self.reservation.take() else { return };
-        self.lesson.learn(meter);
-        match meter.charge(&self.price, &reservation.grant()) {
-            Some((amount, tokens)) => reservation.settle(amount, tokens),
-            None => reservation.release(),
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            let Some(rest) = &mut self.0 else { return Poll::Ready(None) };
+            let frame = ready!(Pin::new(&mut rest.upstream).poll_frame(context));
+            let pass = match rest.read(frame) {
+                Read::Part(pass) if pass.is_empty() => continue,
+                Read::Part(pass) => pass,
+                Read::Last(last) => {
+                    self.0 = None;
+                    if last.is_empty() {
+                        return Poll::Ready(None);
+                    }
+                    last
+                }
+                // The client must see a cut, not an end.
+                Read::Broken(error) => {
+                    self.0 = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            return Poll::Ready(Some(Ok(Frame::data(pass))));
         }
     }
 
-    /// Charges an answer that has passed its budget, so that its key is refused from now on.
-    fn close(&mut self, meter: &Meter) {
-        let Some(reservation) = self.reservation.take() else { return };
-        let amount = meter.cost_so_far(&self.price).max(reservation.grant().amount);
-        tracing::warn!(%amount, "a stream has passed its budget and is cut");
-        reservation.close(amount, meter.tokens());
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take() {
+            let gateway = Arc::clone(&rest.gateway);
+            go_on(&gateway, rest.drain());
+        }
     }
 }

@@ -3,44 +3,25 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{Request, State},
+    Json,
     response::{IntoResponse, Response},
-    serve::Listener,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
 use jiff::Timestamp;
 use protocol::Secret;
-use tokio_util::sync::CancellationToken;
 
 use super::uploads;
 use crate::{
     Gateway,
     body::Request as Body,
-    exchange::{self, Call, Lesson, Paid},
+    exchange::{self, Call, Lesson, Metered},
     ledger::Holder,
     meter::Meter,
     provider::{Api, Provider},
     refusal::Refusal,
 };
-
-/// Serves agents until `shutdown`, then until their streams have ended.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn run<L>(listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) -> std::io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, router(gateway)).with_graceful_shutdown(shutdown.cancelled_owned()).await
-}
-
-/// The routes of the agents' door.
-fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().fallback(serve).with_state(gateway)
-}
 
 /// Where a request leads.
 enum Route {
@@ -76,7 +57,8 @@ fn route(parts: &Parts) -> Route {
     }
 }
 
-async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+/// Answers one request.
+pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::HEAD && parts.uri.path() == "/" {
         // Claude Code asks so whether anyone is there, without a key.
@@ -94,10 +76,10 @@ async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Respons
             "not_found",
             format!("the gateway has no {} {}", parts.method, parts.uri.path()),
         )),
-        Route::Balance => holder(&gateway, &parts.headers)
+        Route::Balance => holder(gateway, &parts.headers)
             .map(|holder| Json(gateway.ledger.balance(&holder)).into_response()),
-        Route::Models(provider) => models(&gateway, provider, &parts).await,
-        Route::Model(api) => model(&gateway, api, parts, body).await,
+        Route::Models(provider) => models(gateway, provider, &parts).await,
+        Route::Model(api) => model(gateway, api, parts, body).await,
     };
     answered.unwrap_or_else(|refusal| refusal.response(provider))
 }
@@ -143,15 +125,10 @@ async fn models(gateway: &Arc<Gateway>, provider: Provider, parts: &Parts) -> Re
         .upstream(provider)
         .request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
         .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, upload: None, paid: None }).await
+    exchange::start(gateway, Call { provider, request, upload: None, metered: None }).await
 }
 
-async fn model(
-    gateway: &Arc<Gateway>,
-    api: Api,
-    parts: Parts,
-    body: axum::body::Body,
-) -> Result<Response, Refusal> {
+async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -> Result<Response, Refusal> {
     let provider = api.provider();
     let holder = holder(gateway, &parts.headers)?;
     usable(gateway, provider)?;
@@ -160,14 +137,20 @@ async fn model(
         Some("beta=true") => format!("{}?beta=true", api.path()),
         _ => api.path().to_owned(),
     };
-    let (sent, upload) =
-        uploads::read(&gateway.uploads, &holder.name, &headers, body, uploads::ARRIVAL).await?;
+    let (sent, upload) = uploads::read(
+        &gateway.uploads,
+        &holder.name,
+        &headers,
+        axum::body::Body::new(body),
+        uploads::ARRIVAL,
+    )
+    .await?;
     let body = Body::read(api, &sent, gateway.counted.hashes())?;
     if !body.removed.is_empty() {
         tracing::info!(key = %holder.name, removed = ?body.removed, "taken out of a request");
         gateway.ledger.count_removed(&holder, &body.removed);
     }
-    let (body, paid) = if api == Api::CountTokens {
+    let (body, metered) = if api == Api::CountTokens {
         (body.unbounded().map_err(|error| internal(&error))?, None)
     } else {
         let price = gateway.prices.find(provider, &body.model).ok_or_else(|| unpriced(&body.model))?;
@@ -176,13 +159,14 @@ async fn model(
         let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;
         let drop_usage = body.usage_is_ours;
         let body = body.bounded(reservation.grant().output_tokens).map_err(|error| internal(&error))?;
-        (body, Some(Paid { reservation, price, meter: Meter::new(api), drop_usage, lesson }))
+        let metered = Metered::new(reservation, price, lesson, Meter::new(api), drop_usage);
+        (body, Some(metered))
     };
     let request = gateway
         .upstream(provider)
         .request(Method::POST, &path, &headers, body)
         .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, upload: Some(upload), paid }).await
+    exchange::start(gateway, Call { provider, request, upload: Some(upload), metered }).await
 }
 
 fn unpriced(model: &str) -> Refusal {

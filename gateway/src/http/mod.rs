@@ -1,7 +1,8 @@
 //! The doors: one for agents, one for the coordinator.
 
 pub mod admin;
-pub mod agents;
+mod agents;
+pub mod connections;
 mod uploads;
 
 pub use uploads::{Upload, Uploads};
