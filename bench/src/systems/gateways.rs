@@ -137,7 +137,6 @@ async fn ours(model: SocketAddr, folder: &Path) -> Gateway {
             .env_clear()
             .env("HOME", folder)
             .env("GATEWAY_BIND", "127.0.0.1:0")
-            .envs(std::env::var("TOKIO_WORKER_THREADS").map(|n| ("TOKIO_WORKER_THREADS", n)))
             .env("ANTHROPIC_UPSTREAM_URL", &url)
             .env("OPENAI_UPSTREAM_URL", &url)
             .env("ANTHROPIC_API_KEY", "sk-real")
