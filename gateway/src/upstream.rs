@@ -22,12 +22,15 @@ use hyper_util::{
 };
 use protocol::Secret;
 
-use crate::provider::Provider;
+use crate::{body::rules::CLOSED_BETAS, provider::Provider};
 
 /// Time to connect, name resolution included.
 const CONNECT: Duration = Duration::from_secs(15);
 /// An idle connection is dropped before the far end does it, which would race with a request.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// The header that opens what is not open to all yet.
+const BETA: &str = "anthropic-beta";
 
 /// One provider's API.
 #[derive(Debug, Clone)]
@@ -70,7 +73,11 @@ impl Upstream {
     ) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base_url));
         for (name, value) in sent {
-            if passes_upward(name) {
+            if name == BETA {
+                if let Some(open) = open_betas(value) {
+                    request = request.header(name, open);
+                }
+            } else if passes_upward(name) {
                 request = request.header(name, value);
             }
         }
@@ -121,8 +128,21 @@ impl Upstream {
     }
 }
 
+/// The values of the header that are not closed, or nothing where none is left.
+fn open_betas(value: &HeaderValue) -> Option<HeaderValue> {
+    let open = |beta: &&str| !CLOSED_BETAS.iter().any(|closed| beta.to_ascii_lowercase().starts_with(closed));
+    let betas = value.to_str().ok()?;
+    let kept: Vec<&str> =
+        betas.split(',').map(str::trim).filter(open).filter(|beta| !beta.is_empty()).collect();
+    match kept.len() == betas.split(',').count() {
+        true => Some(value.clone()),
+        false if kept.is_empty() => None,
+        false => HeaderValue::try_from(kept.join(",")).ok(),
+    }
+}
+
 fn passes_upward(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "accept" | "anthropic-version" | "anthropic-beta" | "openai-beta")
+    matches!(name.as_str(), "accept" | "anthropic-version" | "openai-beta")
 }
 
 fn passes_downward(name: &HeaderName) -> bool {

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomS
 use serde_json::value::RawValue;
 
 use super::{BadBody, fields::Fields};
+use crate::provider::Api;
 
 /// The fields of a block that may hold blocks; an `input` or `arguments` is a tool's own, and not looked into.
 const NESTED: &[&str] = &["content", "output"];
@@ -31,13 +32,14 @@ fn malformed(error: &serde_json::Error) -> BadBody {
 /// Goes through blocks: refuses what does not pass, counts inline images, and hashes what the rest says. Cache
 /// marks do not count, nor whether a text stands alone or as a block.
 pub(super) struct Walk {
+    api: Api,
     hasher: DefaultHasher,
     images: u64,
 }
 
 impl Walk {
-    pub(super) fn new(hashes: &RandomState) -> Self {
-        Self { hasher: hashes.build_hasher(), images: 0 }
+    pub(super) fn new(api: Api, hashes: &RandomState) -> Self {
+        Self { api, hasher: hashes.build_hasher(), images: 0 }
     }
 
     /// The hash and the images of all that was walked through.
@@ -99,6 +101,7 @@ impl Walk {
         if kind.as_deref() == Some("item_reference") || bare {
             return Err(BadBody::Forbidden("item_reference"));
         }
+        closed_block(self.api, block, kind.as_deref().unwrap_or_default())?;
         stored_or_file(block)?;
         if let Some(file) = object(block, "file")? {
             stored_or_file(&file)?;
@@ -146,9 +149,36 @@ fn object<'a>(block: &'a Fields<'_>, name: &str) -> Result<Option<Fields<'a>>, B
     raw.map(serde_json::from_str).transpose().map_err(|error| malformed(&error))
 }
 
+/// Blocks that carry tools, that something else than the agent runs, or whose cost is not in their bytes.
+fn closed_block(api: Api, block: &Fields<'_>, kind: &str) -> Result<(), BadBody> {
+    if kind.starts_with("mcp_") {
+        return Err(BadBody::Forbidden("a block of an MCP server that the provider calls"));
+    }
+    if kind == "input_audio" || block.says("audio") {
+        return Err(BadBody::Forbidden("audio"));
+    }
+    let off = object(block, "citations")?.is_some_and(|citations| !citations.says("enabled"));
+    if block.says("citations") && !off {
+        return Err(BadBody::Forbidden("citations"));
+    }
+    let url = |name: &str| name.ends_with("_url") && !matches!(name, "image_url" | "file_url");
+    if block.iter().any(|(name, _)| url(name) && block.says(name)) {
+        return Err(BadBody::Forbidden("a URL that the provider would fetch"));
+    }
+    let tools = block.raw("tools").filter(|_| block.says("tools"));
+    match tools
+        .map(|tools| super::tools::run_elsewhere(api, tools))
+        .transpose()
+        .map_err(BadBody::Malformed)?
+    {
+        Some(true) => Err(BadBody::Forbidden("a tool in the conversation that the provider would run")),
+        _ => Ok(()),
+    }
+}
+
 /// Files are refused however they come: what one of many pages costs is not known before.
 fn stored_or_file(fields: &Fields<'_>) -> Result<(), BadBody> {
-    match ["file_id", "file_url", "file_data"].into_iter().find(|name| fields.says(name)) {
+    match ["file_id", "file_url", "file_data", "container_id"].into_iter().find(|name| fields.says(name)) {
         Some(name) => Err(BadBody::Forbidden(name)),
         None => Ok(()),
     }

@@ -18,7 +18,6 @@ mod tools;
 
 use fields::Fields;
 use outline::Outline;
-use rules::{FIELDS, Rule};
 
 /// Tokens of output that an answer needs to be of use.
 pub const OUTPUT_FLOOR: u64 = 256;
@@ -30,6 +29,8 @@ const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("g
 /// Tokens of thinking below which Anthropic takes no budget
 /// (<https://platform.claude.com/docs/en/build-with-claude/extended-thinking>).
 const THINKING_LEAST: u64 = 1_024;
+/// Characters of a field's name that are told of.
+const NAME_SHOWN: usize = 64;
 /// Tokens of an image at most, however few its bytes are: 4,784 for Anthropic's models of the highest resolution,
 /// 1,600 for the others (<https://platform.claude.com/docs/en/build-with-claude/vision>).
 const IMAGE_TOKENS_ANTHROPIC: u64 = 4_784;
@@ -78,23 +79,17 @@ impl<'a> Request<'a> {
             fields.get("model").ok_or_else(|| malformed("model is not a string".to_owned()))?;
         let mut tools = tools::strip(api, &mut fields, hashes).map_err(malformed)?;
         let mut removed = std::mem::take(&mut tools.removed);
-        for (apis, name, rule) in FIELDS {
-            if apis.contains(&api) && fields.says(name) {
-                match rule {
-                    Rule::Refuse => return Err(BadBody::Forbidden(name)),
-                    Rule::Remove => {
-                        fields.remove(name);
-                        removed.push((*name).to_owned());
-                    }
-                }
-            }
-        }
+        removed.extend(closed_fields(api, &mut fields)?);
         if api == Api::Chat && fields.get::<u64>("n").is_some_and(|n| n > 1) {
             return Err(BadBody::Forbidden("n"));
         }
-        let outline = Outline::read(&fields, sent.len(), &tools, hashes)?;
+        let outline = Outline::read(api, &fields, sent.len(), &tools, hashes)?;
         let stream = fields.get("stream").unwrap_or(false);
-        let changed = !removed.is_empty();
+        let stored = is_stored(api, &fields);
+        if stored {
+            fields.set("store", &false).map_err(|error| malformed(error.to_string()))?;
+        }
+        let changed = !removed.is_empty() || stored;
         let mut request =
             Self { api, sent, fields, changed, outline, model, stream, usage_is_ours: false, removed };
         request.ask_for_usage().map_err(|error| malformed(error.to_string()))?;
@@ -199,6 +194,41 @@ impl<'a> Request<'a> {
     /// When it cannot be written as JSON.
     pub fn unbounded(self) -> Result<Bytes, serde_json::Error> {
         if self.changed { serde_json::to_vec(&self.fields).map(Bytes::from) } else { Ok(self.sent.clone()) }
+    }
+}
+
+/// Takes out the fields that do not pass, and names them.
+fn closed_fields(api: Api, fields: &mut Fields<'_>) -> Result<Vec<String>, BadBody> {
+    let rules = rules::fields(api);
+    if let Some(name) = rules.refuse.iter().find(|name| fields.says(name)) {
+        return Err(BadBody::Forbidden(name));
+    }
+    let says_nothing =
+        |name: &str| !fields.says(name) && (rules.remove.contains(&name) || rules.refuse.contains(&name));
+    let passes = |name: &str| match name {
+        // All edits that there are only drop what they name; one that the model writes anew costs another answer.
+        "context_management" if api.provider() == Provider::Anthropic => only_clears(fields),
+        _ => rules.pass.contains(&name) || says_nothing(name),
+    };
+    let closed: Vec<String> =
+        fields.iter().map(|(name, _)| name).filter(|name| !passes(name)).map(str::to_owned).collect();
+    closed.iter().for_each(|name| fields.remove(name));
+    Ok(closed.into_iter().map(|name| name.chars().take(NAME_SHOWN).collect()).collect())
+}
+
+fn only_clears(fields: &Fields<'_>) -> bool {
+    let management: serde_json::Value = fields.get("context_management").unwrap_or_default();
+    let clears =
+        |edit: &serde_json::Value| edit["type"].as_str().is_some_and(|kind| kind.starts_with("clear_"));
+    management["edits"].as_array().is_none_or(|edits| edits.iter().all(clears))
+}
+
+/// Whether the provider would keep the answer. Responses does where nothing is said.
+fn is_stored(api: Api, fields: &Fields<'_>) -> bool {
+    match (api, fields.raw("store")) {
+        (Api::Responses, said) => said != Some("false"),
+        (Api::Chat, Some(said)) => !matches!(said, "false" | "null"),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 
 use super::{BadBody, content, fields::Fields, tools::Tools};
+use crate::provider::Api;
 
 /// Bytes that are added to each element, for what a provider puts between two.
 const BETWEEN: u64 = 32;
@@ -68,6 +69,7 @@ impl Outline {
     /// # Errors
     /// [`BadBody`], at the first block that does not pass.
     pub(super) fn read(
+        api: Api,
         fields: &Fields<'_>,
         bytes: usize,
         tools: &Tools,
@@ -80,14 +82,14 @@ impl Outline {
             volatile: tools.deferred || drops_what_it_was_sent(fields),
             ..Self::default()
         };
-        let mut system = content::Walk::new(hashes);
+        let mut system = content::Walk::new(api, hashes);
         let mut frame = hashes.build_hasher();
         let mut chain: DefaultHasher = hashes.build_hasher();
         for (name, raw) in fields.iter() {
             match name {
                 "messages" | "input" => {
                     for element in content::elements(raw)? {
-                        let mut walk = content::Walk::new(hashes);
+                        let mut walk = content::Walk::new(api, hashes);
                         walk.blocks(element)?;
                         let (hash, images) = walk.end();
                         chain.write_u64(hash);

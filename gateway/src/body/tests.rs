@@ -28,7 +28,10 @@ fn the_bound_of_the_output_is_set_where_it_is_absent() {
         let body = Request::read(api, &sent, &RandomState::new()).unwrap().bounded(9).unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     };
-    assert_eq!(bounded(Api::Responses, r#"{"model":"m"}"#), r#"{"model":"m","max_output_tokens":9}"#);
+    assert_eq!(
+        bounded(Api::Responses, r#"{"model":"m"}"#),
+        r#"{"model":"m","store":false,"max_output_tokens":9}"#
+    );
     assert_eq!(bounded(Api::Chat, r#"{"model":"m"}"#), r#"{"model":"m","max_completion_tokens":9}"#);
     assert_eq!(bounded(Api::Chat, r#"{"model":"m","max_tokens":10}"#), r#"{"model":"m","max_tokens":9}"#);
 }
@@ -47,7 +50,7 @@ fn server_side_tools_go_and_the_choice_is_mended() {
     let codex = r#"{"model":"m","tools":[{"type":"web_search","external_web_access":true},{"type":"function","name":"shell"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"},{"type":"mcp"}]}],"tool_choice":{"type":"web_search"}}"#;
     assert_eq!(
         rewritten(Api::Responses, codex),
-        r#"{"model":"m","tools":[{"type":"function","name":"shell"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"}]}],"tool_choice":"auto"}"#
+        r#"{"model":"m","tools":[{"type":"function","name":"shell"},{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"}]}],"tool_choice":"auto","store":false}"#
     );
 }
 
@@ -71,6 +74,93 @@ fn fields_that_do_not_pass() {
     let twice = r#"{"model":"m","tools":[{"type":"custom","type":"web_search_20250305"}]}"#;
     assert!(matches!(read(Api::Messages, twice), Some(BadBody::Malformed(_))));
     assert_eq!(rewritten(Api::Messages, r#"{"model":"m","speed":"fast"}"#), r#"{"model":"m"}"#);
+    assert_eq!(rewritten(Api::Chat, r#"{"model":"m","new_thing":0}"#), r#"{"model":"m"}"#);
+    assert_eq!(
+        rewritten(Api::Messages, r#"{"model":"m","input":"x","background":null}"#),
+        r#"{"model":"m"}"#
+    );
+    let stored = r#"{"model":"m","store":true}"#;
+    for api in [Api::Chat, Api::Responses] {
+        assert_eq!(rewritten(api, stored), r#"{"model":"m","store":false}"#);
+    }
+    let edits =
+        |kind: &str| format!(r#"{{"model":"m","context_management":{{"edits":[{{"type":"{kind}"}}]}}}}"#);
+    assert_eq!(rewritten(Api::Messages, &edits("clear_thinking_20251015")), edits("clear_thinking_20251015"));
+    assert_eq!(rewritten(Api::Messages, &edits("compact_20260112")), r#"{"model":"m"}"#);
+}
+
+/// The lines of the table in `docs/security.md` that these rules are.
+fn told() -> Vec<String> {
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut lines = Vec::new();
+    for (name, api) in [("Messages", Api::Messages), ("Chat", Api::Chat), ("Responses", Api::Responses)] {
+        let fields = super::rules::fields(api);
+        lines.push(format!("| {name} | fields that pass | {} |", list(fields.pass)));
+        lines.push(format!(
+            "| {name} | fields taken out | {}; any that is not named here |",
+            list(fields.remove)
+        ));
+        lines.push(format!("| {name} | fields refused | {} |", list(fields.refuse)));
+        lines.push(format!(
+            "| {name} | types of tools that pass | {} |",
+            list(super::rules::client_side_tools(api))
+        ));
+    }
+    lines.push(format!("| Messages | `anthropic-beta` taken out | {} |", list(super::rules::CLOSED_BETAS)));
+    lines
+}
+
+#[test]
+fn the_document_names_every_rule() {
+    let document = include_str!("../../../docs/security.md");
+    let table = ["| Messages |", "| Chat |", "| Responses |"];
+    let written: Vec<&str> =
+        document.lines().filter(|line| table.iter().any(|start| line.starts_with(start))).collect();
+    assert_eq!(written.join("\n"), told().join("\n"), "left is docs/security.md, right is the code");
+}
+
+#[test]
+fn blocks_that_carry_what_is_closed_do_not_pass() {
+    let refused = |api, element: &str| {
+        let field = if api == Api::Responses { "input" } else { "messages" };
+        let sent = Bytes::from(format!(r#"{{"model":"m","{field}":[{element}]}}"#));
+        Request::read(api, &sent, &RandomState::new()).is_err()
+    };
+    for (api, element) in [
+        (
+            Api::Responses,
+            r#"{"type":"tool_search_output","tools":[{"type":"function","name":"a"},{"type":"mcp"}]}"#,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"tool_search_output","tools":[{"type":"namespace","tools":[{"type":"web_search"}]}]}"#,
+        ),
+        (Api::Responses, r#"{"type":"mcp_approval_response","approve":true}"#),
+        (Api::Responses, r#"{"type":"shell_call","environment":{},"container_id":"c"}"#),
+        (Api::Chat, r#"{"role":"assistant","audio":{"id":"stored"}}"#),
+        (Api::Chat, r#"{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AA=="}}]}"#),
+        (
+            Api::Chat,
+            r#"{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://x/?secret"}}]}"#,
+        ),
+        (
+            Api::Messages,
+            r#"{"role":"user","content":[{"type":"document","source":{"type":"text","data":"a. b."},"citations":{"enabled":true}}]}"#,
+        ),
+    ] {
+        assert!(refused(api, element), "{element}");
+    }
+    for (api, element) in [
+        (Api::Responses, r#"{"type":"tool_search_output","tools":[{"type":"function","name":"a"}]}"#),
+        (Api::Chat, r#"{"role":"assistant","audio":null}"#),
+        (Api::Messages, r#"{"role":"user","content":[{"type":"text","text":"a","citations":null}]}"#),
+        (
+            Api::Messages,
+            r#"{"role":"user","content":[{"type":"document","source":{"type":"text","data":"a"},"citations":{"enabled": false}}]}"#,
+        ),
+    ] {
+        assert!(!refused(api, element), "{element}");
+    }
 }
 
 #[test]

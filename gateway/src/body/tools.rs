@@ -39,6 +39,14 @@ pub(super) fn strip(api: Api, fields: &mut Fields<'_>, hashes: &RandomState) -> 
     Ok(Tools { removed, hash: hasher.finish(), bytes, typed, deferred })
 }
 
+/// Whether any of these tools, which stand in a conversation, runs on the provider's side.
+pub(super) fn run_elsewhere(api: Api, tools: &str) -> Result<bool, String> {
+    let hasher = DefaultHasher::new();
+    let mut look = Look { api, removed: Vec::new(), hasher, typed: 0, deferred: false };
+    look.kept(tools)?;
+    Ok(!look.removed.is_empty())
+}
+
 /// Puts the tools that were kept in the place of all, and mends what named others.
 fn replace(api: Api, fields: &mut Fields<'_>, kept: &[Named]) -> Result<(), String> {
     let malformed = |error: serde_json::Error| error.to_string();

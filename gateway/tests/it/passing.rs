@@ -97,7 +97,7 @@ async fn of_the_headers_only_what_the_api_knows_goes_up() {
     let sent = gateway
         .post("/v1/messages?beta=true", &key, &question(500, false))
         .header("anthropic-version", "2023-06-01")
-        .header("anthropic-beta", "b1")
+        .header("anthropic-beta", "b1, code-execution-2025-08-25,b2,Files-API-2025-04-14")
         .header("openai-organization", "other")
         .header("cookie", "c=d")
         .header("x-forwarded-for", "1.2.3.4");
@@ -110,7 +110,7 @@ async fn of_the_headers_only_what_the_api_knows_goes_up() {
     assert!(head.starts_with("post /v1/messages?beta=true http/1.1\r\n"), "{head}");
     for there in [
         "anthropic-version: 2023-06-01",
-        "anthropic-beta: b1",
+        "anthropic-beta: b1,b2",
         "x-api-key: sk-real",
         "accept-encoding: identity",
     ] {
