@@ -121,35 +121,69 @@ fn prices(settings: &mut Settings) -> BTreeMap<String, ModelPrice> {
     prices
 }
 
-/// USD for a million tokens. A cache that is not priced costs what other input does.
+/// The rates of a model, in USD for a million tokens.
+const RATES: [&str; 5] =
+    ["input_usd", "output_usd", "cache_write_usd", "cache_write_1h_usd", "cache_read_usd"];
+
 fn price(table: &toml::Table) -> Result<ModelPrice, String> {
-    const NAMES: [&str; 4] = ["input_usd", "output_usd", "cache_write_usd", "cache_read_usd"];
-    if let Some(unknown) = table.keys().find(|name| !NAMES.contains(&name.as_str())) {
-        return Err(format!("{unknown} is not one of {}", NAMES.join(", ")));
-    }
-    let rate = |name: &str| -> Result<Option<u64>, String> {
-        let Some(value) = table.get(name) else { return Ok(None) };
-        let text = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(whole) => whole.to_string(),
-            toml::Value::Float(number) => number.to_string(),
-            _ => return Err(format!("{name} is not a number")),
-        };
-        let dollars: Usd = text.parse().map_err(|error| format!("{name}: {error}"))?;
-        // Nano-dollars a million tokens are femto-dollars a token.
-        Ok(Some(dollars.nanos().div_ceil(1_000)))
+    known(table, "tier")?;
+    let input = rate(table, "input_usd")?.ok_or("input_usd is missing")?;
+    let output = rate(table, "output_usd")?.ok_or("output_usd is missing")?;
+    // A cache that is not priced costs what other input does.
+    let plain = Rates { input, cache_write_5m: input, cache_write_1h: input, cache_read: input, output };
+    let base = rates(table, plain)?;
+    let tiers = match table.get("tier") {
+        None => Vec::new(),
+        Some(toml::Value::Array(tiers)) => {
+            tiers.iter().map(|tier| tier_of(tier, base)).collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err("tier is not a list of tables: write [[price.\"MODEL\".tier]]".to_owned()),
     };
-    let input = rate("input_usd")?.ok_or("input_usd is missing")?;
-    let output = rate("output_usd")?.ok_or("output_usd is missing")?;
-    let cache_write = rate("cache_write_usd")?.unwrap_or(input);
-    let cache_read = rate("cache_read_usd")?.unwrap_or(input);
-    Ok(ModelPrice::flat(Rates {
-        input,
-        cache_write_5m: cache_write,
-        cache_write_1h: cache_write,
-        cache_read,
-        output,
-    }))
+    Ok(ModelPrice::tiered(base, tiers))
+}
+
+/// The rates of longer inputs; what is not said is as for shorter ones.
+fn tier_of(tier: &toml::Value, base: Rates) -> Result<(u64, Rates), String> {
+    let table = tier.as_table().ok_or("a tier is not a table")?;
+    known(table, "over_input_tokens")?;
+    let over = table.get("over_input_tokens").and_then(toml::Value::as_integer);
+    let over = over.and_then(|over| u64::try_from(over).ok());
+    Ok((over.ok_or("a tier lacks over_input_tokens, a number of tokens")?, rates(table, base)?))
+}
+
+fn known(table: &toml::Table, beside: &str) -> Result<(), String> {
+    match table.keys().find(|name| !RATES.contains(&name.as_str()) && *name != beside) {
+        Some(unknown) => Err(format!("{unknown} is not one of {}, {beside}", RATES.join(", "))),
+        None => Ok(()),
+    }
+}
+
+/// What a table says, and of the rest what stands otherwise.
+fn rates(table: &toml::Table, otherwise: Rates) -> Result<Rates, String> {
+    let cache_write = rate(table, "cache_write_usd")?;
+    Ok(Rates {
+        input: rate(table, "input_usd")?.unwrap_or(otherwise.input),
+        output: rate(table, "output_usd")?.unwrap_or(otherwise.output),
+        cache_write_5m: cache_write.unwrap_or(otherwise.cache_write_5m),
+        cache_write_1h: rate(table, "cache_write_1h_usd")?
+            .or(cache_write)
+            .unwrap_or(otherwise.cache_write_1h),
+        cache_read: rate(table, "cache_read_usd")?.unwrap_or(otherwise.cache_read),
+    })
+}
+
+/// Pico-dollars a token.
+fn rate(table: &toml::Table, name: &str) -> Result<Option<u64>, String> {
+    let Some(value) = table.get(name) else { return Ok(None) };
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(whole) => whole.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        _ => return Err(format!("{name} is not a number")),
+    };
+    let dollars: Usd = text.parse().map_err(|error| format!("{name}: {error}"))?;
+    // Nano-dollars a million tokens are femto-dollars a token.
+    Ok(Some(dollars.nanos().div_ceil(1_000)))
 }
 
 #[cfg(test)]
@@ -192,6 +226,42 @@ mod tests {
             (rates.input, rates.output, rates.cache_read, rates.cache_write_1h),
             (500_000, 2_000_000, 50_000, 500_000)
         );
+    }
+
+    #[test]
+    fn prices_of_caches_and_of_long_inputs() {
+        let file = r#"
+            [price."m"]
+            input_usd = "3"
+            output_usd = "15"
+            cache_write_usd = "3.75"
+            cache_write_1h_usd = "6"
+            cache_read_usd = "0.3"
+            [[price."m".tier]]
+            over_input_tokens = 400000
+            input_usd = "1"
+            [[price."m".tier]]
+            over_input_tokens = 200000
+            input_usd = "6"
+            output_usd = "22.5"
+        "#;
+        let price = read(&[], file).unwrap().prices["m"].clone();
+        let short = *price.at(200_000);
+        assert_eq!(
+            (short.cache_write_5m, short.cache_write_1h, short.cache_read),
+            (3_750_000, 6_000_000, 300_000)
+        );
+        let long = Rates { input: 6_000_000, output: 22_500_000, ..short };
+        assert_eq!(*price.at(200_001), long);
+        assert_eq!(*price.at(400_001), Rates { input: 1_000_000, ..short });
+        // A request that may come to any of them is reserved for by the dearest.
+        assert_eq!(price.dearest_up_to(500_000), long);
+        for wrong in ["tier = 3", "tier = [{ input_usd = 1 }]", "tier = [{ over_input_tokens = 1, x = 2 }]"] {
+            assert!(
+                read(&[], &format!("[price.m]\ninput_usd = 1\noutput_usd = 1\n{wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod account;
 pub mod body;
 pub mod config;
 pub mod counted;
+pub mod encoding;
 pub mod exchange;
 pub mod http;
 pub mod ledger;

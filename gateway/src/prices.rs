@@ -74,6 +74,13 @@ impl ModelPrice {
         Self { base, tiers: Vec::new() }
     }
 
+    /// One price, and others for requests whose input is longer than so many tokens, ascending.
+    #[must_use]
+    pub fn tiered(base: Rates, mut tiers: Vec<(u64, Rates)>) -> Self {
+        tiers.sort_by_key(|(over, _)| *over);
+        Self { base, tiers }
+    }
+
     /// The rates of a request with this many tokens of input, cache included.
     #[must_use]
     pub fn at(&self, input_tokens: u64) -> &Rates {

@@ -22,7 +22,10 @@ use hyper_util::{
 };
 use protocol::Secret;
 
-use crate::{body::rules::CLOSED_BETAS, provider::Provider};
+use crate::{
+    body::{NAME_SHOWN, rules::CLOSED_BETAS},
+    provider::Provider,
+};
 
 /// Time to connect, name resolution included.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -128,17 +131,29 @@ impl Upstream {
     }
 }
 
+fn is_closed(beta: &str) -> bool {
+    let beta = beta.to_ascii_lowercase();
+    CLOSED_BETAS.iter().any(|closed| beta.starts_with(closed))
+}
+
+fn betas(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+/// What of a client's headers is taken out.
+#[must_use]
+pub fn closed_betas(headers: &HeaderMap) -> Vec<String> {
+    let closed = headers.get_all(BETA).iter().flat_map(betas).filter(|beta| is_closed(beta));
+    closed.map(|beta| beta.chars().take(NAME_SHOWN).collect()).collect()
+}
+
 /// The values of the header that are not closed, or nothing where none is left.
 fn open_betas(value: &HeaderValue) -> Option<HeaderValue> {
-    let open = |beta: &&str| !CLOSED_BETAS.iter().any(|closed| beta.to_ascii_lowercase().starts_with(closed));
-    let betas = value.to_str().ok()?;
-    let kept: Vec<&str> =
-        betas.split(',').map(str::trim).filter(open).filter(|beta| !beta.is_empty()).collect();
-    match kept.len() == betas.split(',').count() {
-        true => Some(value.clone()),
-        false if kept.is_empty() => None,
-        false => HeaderValue::try_from(kept.join(",")).ok(),
+    if !betas(value).any(is_closed) {
+        return Some(value.clone());
     }
+    let open: Vec<&str> = betas(value).filter(|beta| !is_closed(beta)).collect();
+    if open.is_empty() { None } else { HeaderValue::try_from(open.join(",")).ok() }
 }
 
 fn passes_upward(name: &HeaderName) -> bool {
@@ -150,7 +165,6 @@ fn passes_downward(name: &HeaderName) -> bool {
     matches!(
         name,
         "content-type"
-            | "content-encoding"
             | "cache-control"
             | "request-id"
             | "x-request-id"

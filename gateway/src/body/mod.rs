@@ -29,8 +29,8 @@ const OUTPUT_CAPS: &[(&str, u64)] = &[("gpt-3.5", 4_096), ("gpt-4-", 4_096), ("g
 /// Tokens of thinking below which Anthropic takes no budget
 /// (<https://platform.claude.com/docs/en/build-with-claude/extended-thinking>).
 const THINKING_LEAST: u64 = 1_024;
-/// Characters of a field's name that are told of.
-const NAME_SHOWN: usize = 64;
+/// Characters that are told of the name of what was taken out.
+pub const NAME_SHOWN: usize = 64;
 /// Tokens of an image at most, however few its bytes are: 4,784 for Anthropic's models of the highest resolution,
 /// 1,600 for the others (<https://platform.claude.com/docs/en/build-with-claude/vision>).
 const IMAGE_TOKENS_ANTHROPIC: u64 = 4_784;

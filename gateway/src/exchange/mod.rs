@@ -1,16 +1,18 @@
 //! One request's way to the model and back. It is polled by its client's connection, which saves a task and its
 //! wakings, and goes on in a task of its own when the client has gone: it is settled however it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Either, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 
 use crate::{
     Gateway,
+    encoding::{self, Encoding},
     http::{BODY_BYTES, Upload},
     provider::Provider,
     refusal::Refusal,
@@ -34,6 +36,31 @@ use stream::Stream;
 pub const DRAIN: Duration = Duration::from_secs(120);
 /// Bytes of an upstream's error that are passed on.
 const ERROR_BYTES: usize = 256 * 1024;
+
+/// An answer's body, no longer compressed.
+type Answered =
+    Either<Incoming, StreamBody<Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>>>;
+
+/// Why a body broke off.
+type AnswerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes an answer apart that comes compressed, though nobody asked for that. What cannot be read is left as it
+/// is, and still says so in its headers.
+fn decoded(answer: http::Response<Incoming>) -> http::Response<Answered> {
+    let (mut parts, body) = answer.into_parts();
+    let body = match Encoding::of(&parts.headers) {
+        Ok(Some(encoding)) => {
+            parts.headers.remove(header::CONTENT_ENCODING);
+            Either::Right(StreamBody::new(encoding.decode(body).map(|chunk| chunk.map(Frame::data)).boxed()))
+        }
+        Ok(None) => {
+            parts.headers.remove(header::CONTENT_ENCODING);
+            Either::Left(body)
+        }
+        Err(encoding::Unknown) => Either::Left(body),
+    };
+    http::Response::from_parts(parts, body)
+}
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
@@ -74,9 +101,16 @@ async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal
             return Err(unreachable(&gateway, provider, &error));
         }
     };
+    let answer = decoded(answer);
     if !answer.status().is_success() {
         release(metered);
         return refused(&gateway, provider, answer).await;
+    }
+    if answer.headers().contains_key(header::CONTENT_ENCODING) {
+        // It was asked for as it is; what nobody here can read cannot be metered.
+        let base = &gateway.upstream(provider).base_url;
+        let sentence = format!("{base} answered in an encoding that was not asked for and is not known here");
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
     }
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -102,7 +136,7 @@ fn release(metered: Option<Metered>) {
 }
 
 /// A whole body, or nothing where it breaks off or is too long.
-async fn collect(body: Incoming, limit: usize) -> Option<Bytes> {
+async fn collect(body: Answered, limit: usize) -> Option<Bytes> {
     Limited::new(body, limit).collect().await.ok().map(http_body_util::Collected::to_bytes)
 }
 
@@ -110,7 +144,7 @@ async fn collect(body: Incoming, limit: usize) -> Option<Bytes> {
 async fn whole(
     gateway: &Gateway,
     provider: Provider,
-    answer: http::Response<Incoming>,
+    answer: http::Response<Answered>,
     metered: Option<Metered>,
 ) -> Result<Response, Refusal> {
     let upstream = gateway.upstream(provider);
@@ -131,7 +165,7 @@ async fn whole(
 async fn refused(
     gateway: &Gateway,
     provider: Provider,
-    answer: http::Response<Incoming>,
+    answer: http::Response<Answered>,
 ) -> Result<Response, Refusal> {
     let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();

@@ -10,10 +10,9 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{metered::Metered, outlive::go_on, scrub::Scrubber};
+use super::{AnswerError, Answered, metered::Metered, outlive::go_on, scrub::Scrubber};
 use crate::Gateway;
 
 /// The body that a client reads. Dropped before its end, it is read on without the client.
@@ -22,7 +21,7 @@ pub(super) struct Stream(Option<Box<Rest>>);
 /// What of a stream has not come yet.
 struct Rest {
     gateway: Arc<Gateway>,
-    upstream: Incoming,
+    upstream: Answered,
     metered: Metered,
     scrubber: Scrubber,
     _under_way: TaskTrackerToken,
@@ -31,7 +30,7 @@ struct Rest {
 impl Stream {
     pub(super) fn new(
         gateway: &Arc<Gateway>,
-        upstream: Incoming,
+        upstream: Answered,
         metered: Metered,
         scrubber: Scrubber,
         under_way: TaskTrackerToken,
@@ -52,7 +51,7 @@ enum Read {
 }
 
 impl Rest {
-    fn read(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Read {
+    fn read(&mut self, frame: Option<Result<Frame<Bytes>, AnswerError>>) -> Read {
         match frame {
             Some(Ok(frame)) => {
                 let chunk = frame.into_data().unwrap_or_default();

@@ -21,6 +21,7 @@ use crate::{
     meter::Meter,
     provider::{Api, Provider},
     refusal::Refusal,
+    upstream,
 };
 
 /// Where a request leads.
@@ -145,7 +146,8 @@ async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -
         uploads::ARRIVAL,
     )
     .await?;
-    let body = Body::read(api, &sent, gateway.counted.hashes())?;
+    let mut body = Body::read(api, &sent, gateway.counted.hashes())?;
+    body.removed.extend(upstream::closed_betas(&headers));
     if !body.removed.is_empty() {
         tracing::info!(key = %holder.name, removed = ?body.removed, "taken out of a request");
         gateway.ledger.count_removed(&holder, &body.removed);

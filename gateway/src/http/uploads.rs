@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 
 use super::BODY_BYTES;
-use crate::refusal::Refusal;
+use crate::{encoding::Encoding, refusal::Refusal};
 
 /// Bytes of bodies that all keys together may have in memory.
 const ALL_BYTES: usize = 256 * 1024 * 1024;
@@ -95,11 +95,17 @@ pub(super) async fn read(
     body: Body,
     time: Duration,
 ) -> Result<(Bytes, Upload), Refusal> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
-        let sentence = "the body is compressed: send it as it is";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence));
-    }
+    let encoding = Encoding::of(headers).map_err(|_| {
+        let sentence =
+            "the body is compressed in a way that is not known here: send it as it is, or as gzip or br";
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", sentence)
+    })?;
     let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // The limits are of what it is once taken apart.
+    let (body, said) = match encoding {
+        Some(encoding) => (Body::from_stream(encoding.decode(body)), None),
+        None => (body, said),
+    };
     let upload = Upload::new(uploads, key);
     tokio::time::timeout(time, collect(upload, said.unwrap_or(0).min(BODY_BYTES), body)).await.unwrap_or_else(
         |_| {

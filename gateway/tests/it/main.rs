@@ -9,6 +9,7 @@
 )]
 
 mod budget;
+mod compressed;
 mod doors;
 mod house;
 mod passing;

@@ -135,6 +135,8 @@ async fn server_side_tools_do_not_reach_the_model() {
     let (_, body) = soon(model.asked.recv()).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body, json!({"model": MODEL, "max_tokens": 500, "messages": []}));
+    let removed = gateway.admin.usage(&"t".parse().unwrap()).await.unwrap().removed;
+    assert_eq!(removed.into_iter().collect::<Vec<_>>(), [("web_search_20250305".to_owned(), 1)]);
     let body =
         json!({"model": MODEL, "max_tokens": 500, "messages": [], "mcp_servers": [{"url": "http://x"}]});
     let refused = gateway.post("/v1/messages", &key, &body).send().await.unwrap();
