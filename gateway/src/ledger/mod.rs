@@ -240,4 +240,6 @@ fn add_removed(used: &mut KeyUsage, name: &str, times: u64) {
 }
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;

@@ -67,6 +67,28 @@ fn spent(ledger: &Ledger, account: &str) -> Usd {
     of.fold(Usd::ZERO, |sum, entry| sum.saturating_add(entry.money.spent))
 }
 
+impl Ledger {
+    /// Waits until all that was decided is in the database.
+    pub(super) async fn stored(&self) {
+        let batch = {
+            let mut books = self.books();
+            books.dirt.flush = true;
+            books.dirt.batch
+        };
+        self.shared.durable(batch).await.unwrap();
+        while !self.books().dirt.settled.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl super::Shared {
+    /// The last batch that was flushed.
+    pub(super) fn flushes(&self) -> u64 {
+        self.open().dirt.durable
+    }
+}
+
 fn pay(reservation: Reservation) {
     reservation.settle(PRICE, Tokens::default());
 }

@@ -11,6 +11,7 @@
 mod budget;
 mod compressed;
 mod doors;
+mod exact;
 mod house;
 mod passing;
 mod program;

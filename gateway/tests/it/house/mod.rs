@@ -1,5 +1,6 @@
 //! A gateway, and models to stand behind it.
 
+pub(crate) mod billing;
 mod raw;
 
 use std::{
