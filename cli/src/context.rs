@@ -9,7 +9,7 @@ use protocol::{
     Secret,
     client::{Endpoint, OwnerClient},
     folders::Folders,
-    settings::{Key, Settings, Sources},
+    settings::{Key, KeySource, Settings, Sources},
 };
 
 use crate::failure::{Exit, Failure};
@@ -19,6 +19,8 @@ use crate::failure::{Exit, Failure};
 pub(crate) struct Context {
     /// Where things lie.
     pub(crate) folders: Folders,
+    /// Who makes the keys of tasks.
+    pub(crate) keys: KeySource,
     endpoint: Endpoint,
     key: Option<Secret>,
 }
@@ -35,7 +37,8 @@ impl Context {
         let bind = settings.or(&Key::COORDINATOR_BIND, SocketAddr::from((Ipv4Addr::LOCALHOST, 7222)));
         let endpoint = settings.or(&Key::COORDINATOR_URL, Endpoint::Http(format!("http://{bind}")));
         let key = settings.optional(&Key::OWNER_KEY);
-        settings.finish(Self { folders, endpoint, key })
+        let keys = settings.key_source();
+        settings.finish(Self { folders, keys, endpoint, key })
     }
 
     /// Where the coordinator is.
@@ -54,7 +57,7 @@ impl Context {
         let folder = |name| place.join(name);
         let folders = Folders { config: folder("config"), data: folder("data"), run: folder("run") };
         let endpoint = Endpoint::Unix(folders.owner_socket());
-        Self { folders, endpoint, key: key.map(Secret::new) }
+        Self { folders, keys: KeySource::Builtin, endpoint, key: key.map(Secret::new) }
     }
 
     /// A client of the coordinator, with the owner's key.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Secret, Usd,
     folders::Folders,
-    settings::{Faults, Key, Settings, Sources},
+    settings::{Faults, Key, KeySource, Settings, Sources},
 };
 
 /// What a task may spend unless it, or the configuration, says: 5 USD.
@@ -23,6 +23,8 @@ pub struct Config {
     pub folders: Folders,
     /// What a task may spend where it does not say.
     pub task_budget: Usd,
+    /// Who makes the keys of tasks.
+    pub key_source: KeySource,
     /// Tasks of all queues that may be leased or running at once; 0 for no limit.
     pub max_running: u32,
     /// How long what has ended is kept.
@@ -75,6 +77,13 @@ impl Config {
         }
         let bind = settings.coordinator_bind();
         let task_budget = settings.or(&Key::TASK_BUDGET, TASK_BUDGET);
+        let key_source = settings.key_source();
+        if matches!(&key_source, KeySource::Bifrost(bifrost) if bifrost.password.is_none()) {
+            settings.fault(
+                "BIFROST_PASSWORD is not set: it is the password of bifrost.user; put it into the environment, into \
+                 .env beside the configuration file, or into the service's credentials",
+            );
+        }
         let max_running = settings.or(&Key::MAX_RUNNING, 0);
         let mut days = |key, usual: u32| Days(settings.or(key, usual));
         let retention = Retention {
@@ -83,7 +92,16 @@ impl Config {
             artifacts: days(&Key::KEEP_ARTIFACTS, 30),
         };
         let json_logs = settings.json_logs();
-        settings.finish(Self { owner_key, bind, folders, task_budget, max_running, retention, json_logs })
+        settings.finish(Self {
+            owner_key,
+            bind,
+            folders,
+            task_budget,
+            key_source,
+            max_running,
+            retention,
+            json_logs,
+        })
     }
 }
 

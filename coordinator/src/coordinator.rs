@@ -83,6 +83,9 @@ pub enum CannotRun {
     /// The client of the gateway.
     #[error(transparent)]
     Gateway(#[from] ClientError),
+    /// The client of another gateway.
+    #[error("{0}")]
+    Keys(String),
     /// A door.
     #[error("a door failed: {0}")]
     Door(#[from] std::io::Error),
@@ -104,6 +107,7 @@ pub async fn run(
     let path = folders.data.join("coordinator.secret");
     let tokens =
         Tokens::open(&path).map_err(|why| CannotRun::Secret { path: path.display().to_string(), why })?;
+    let coordinator_id = tokens.coordinator_id();
     let outputs = Outputs::new(folders.output());
     let path = folders.coordinator_db();
     let (metrics, max_running) = (Arc::new(Metrics::default()), config.max_running);
@@ -118,7 +122,7 @@ pub async fn run(
         owner_key: config.owner_key,
         task_budget: config.task_budget,
         artifacts: Artifacts::new(folders.clone()),
-        keys: Keys::new(gateway),
+        keys: Keys::of(config.key_source, gateway, &coordinator_id).map_err(CannotRun::Keys)?,
         bases: Bases::open(folders.clone(), helper.clone()),
         helper,
         waiting: Arc::new(Semaphore::new(limits::WAITERS)),

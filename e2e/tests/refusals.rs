@@ -28,6 +28,16 @@ fn every_program_names_every_fault_of_a_bad_configuration_at_once() {
 }
 
 #[test]
+fn keys_that_only_a_fortress_brings_are_for_no_other_sandbox() {
+    let mut place = Place::new();
+    place.set("FORTRESS_API_KEY", "some-key");
+    place.configure("key_source = 'env'");
+    let ran = place.cli(&["run-worker", "sample"]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(all(&ran).contains("--sandbox fortress"), "{ran:?}");
+}
+
+#[test]
 fn a_runsc_that_is_missing_or_does_not_start_is_told_with_its_reason() {
     let mut place = Place::with_model("[[turn]]\ntext = 'unused'");
     place.repo("sample", &[("a", "a\n")]);

@@ -142,7 +142,12 @@ mod tests {
     fn home(folder: &Path) -> Home {
         let run = folder.to_owned();
         let folders = Folders { config: run.clone(), data: run.clone(), run };
-        Home { coordinator: Endpoint::Unix(folders.owner_socket()), folders, key: Secret::new("key") }
+        Home {
+            coordinator: Endpoint::Unix(folders.owner_socket()),
+            folders,
+            key: Secret::new("key"),
+            keys: protocol::settings::KeySource::Builtin,
+        }
     }
 
     fn made(home: &Home, id: &str, queue: &QueueName) -> (SandboxFolder, Watch) {

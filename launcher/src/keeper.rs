@@ -50,7 +50,7 @@ async fn keep(folder: &SandboxFolder, home: &Home) -> anyhow::Result<()> {
     let plan = folder.plan()?;
     let mut heard = listen()?;
     let doors = plan.runtime.has_mounts();
-    let relays = doors.then(|| relays::open(&plan.relay, folder, &home.folders)).transpose()?;
+    let relays = doors.then(|| relays::open(&plan.relay, folder, &home.folders, &home.keys)).transpose()?;
     let stopped = live(folder, &plan, &mut heard).await;
     drop(relays);
     say(&News::Stopped(stopped.clone()));

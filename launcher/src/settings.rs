@@ -7,7 +7,7 @@ use protocol::client::{Endpoint, OwnerClient};
 use protocol::folders::{Folders, beside};
 use protocol::ids::{AgentName, ImageName, QueueName};
 use protocol::secret::Secret;
-use protocol::settings::{Faults, Key, Settings, Sources};
+use protocol::settings::{Faults, Key, KeySource, Settings, Sources};
 
 use crate::caches::{self, Cache};
 
@@ -74,6 +74,8 @@ pub(crate) struct Home {
     /// The owner's side of the coordinator.
     pub(crate) coordinator: Endpoint,
     pub(crate) key: Secret,
+    /// Who makes the keys of agents, and so where they are led.
+    pub(crate) keys: KeySource,
 }
 
 impl Home {
@@ -107,7 +109,7 @@ pub(crate) struct Config {
     pub(crate) tmp_bytes: u64,
     pub(crate) processes: u64,
     /// The names of the variables that hold real keys.
-    pub(crate) real_keys: [String; 2],
+    pub(crate) real_keys: Vec<String>,
 }
 
 /// Reads what a keeper needs.
@@ -144,8 +146,14 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         work_files: at_least_one(&mut settings, &Key::SANDBOX_FILES, 1_000_000),
         tmp_bytes: bytes(&mut settings, &Key::SANDBOX_TMP, 1024),
         processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
-        real_keys: settings.real_key_variables(),
+        real_keys: kept_back(&mut settings),
     };
+    if config.home.keys == KeySource::Env && !matches!(config.kind, Kind::Fortress { .. }) {
+        settings.fault(
+            "key_source = \"env\" needs --sandbox fortress, whose launcher puts a key into the container; other \
+             sandboxes get theirs from the coordinator",
+        );
+    }
     if let Kind::Gvisor { image: Some(image), .. } = &config.kind
         && !config.home.folders.image(image).is_file()
     {
@@ -215,7 +223,13 @@ fn read_home(settings: &mut Settings, folders: Folders) -> Home {
     });
     // The socket is this user's own, whatever port the coordinator listens on.
     let coordinator = settings.or(&Key::COORDINATOR_URL, Endpoint::Unix(folders.owner_socket()));
-    Home { folders, coordinator, key }
+    Home { folders, coordinator, key, keys: settings.key_source() }
+}
+
+/// The variables that hold what is for the gateway alone, or for the coordinator.
+fn kept_back(settings: &mut Settings) -> Vec<String> {
+    let password = Key::BIFROST_PASSWORD.env.unwrap_or_default();
+    settings.real_key_variables().into_iter().chain([password.to_owned()]).collect()
 }
 
 fn built_in_agent() -> Result<AgentName, Faults> {

@@ -85,6 +85,10 @@ pub struct Started {
     /// For `agent` tasks: what the key may spend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<Usd>,
+    /// Whether the gateway has each provider's API below the provider's name: `/anthropic/v1/messages`. Ours has
+    /// them there too, but an agent need not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provider_paths: bool,
 }
 
 /// The query of `POST /tasks/{id}/heartbeat`.

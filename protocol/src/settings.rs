@@ -11,8 +11,10 @@ use std::{
 
 use crate::folders::{Folders, NoHome};
 
+mod key_source;
 mod keys;
 
+pub use key_source::{Bifrost, KeySource};
 pub use keys::Key;
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of sysexits.h).

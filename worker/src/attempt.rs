@@ -44,6 +44,8 @@ pub struct Attempt<'a> {
     pub default_agent: &'a AgentName,
     /// What the start brought.
     pub key: Option<&'a Secret>,
+    /// Whether the gateway has each provider's API below its name.
+    pub provider_paths: bool,
     /// Where all output goes.
     pub output: &'a Output,
     /// Where artifacts go.

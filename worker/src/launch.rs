@@ -70,7 +70,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// For an `agent` task. The key goes into the environment alone.
+    /// For an `agent` task. The key goes into the environment alone. With `provider_paths` the gateway has the
+    /// provider's API below its name.
     ///
     /// # Errors
     /// [`CannotLaunch`].
@@ -79,6 +80,7 @@ impl Agent {
         name: &AgentName,
         model: Option<&str>,
         key: Option<&Secret>,
+        provider_paths: bool,
     ) -> Result<Self, CannotLaunch> {
         let file = load(&places.agent_files, name)?;
         let model = file.model.model(model)?;
@@ -90,13 +92,17 @@ impl Agent {
             program: file.program.clone(),
             remedy: file.install.remedy(name.as_str()),
         })?;
+        let gateway = match provider_paths {
+            true => format!("{}/{}", places.gateway, model.provider),
+            false => places.gateway.clone(),
+        };
         let values = Values {
             prompt: String::new(),
             prompt_file: places.prompt_file().display().to_string(),
             model: model.cli,
             model_name: model.name,
             provider: model.provider,
-            gateway: places.gateway.clone(),
+            gateway,
             home: places.home().display().to_string(),
             key: key.ok_or(CannotLaunch::NoKey)?.expose().to_owned(),
         };

@@ -18,10 +18,15 @@ pub struct Verdict {
 }
 
 /// Words of the gateway's refusals, which the CLIs pass on in their errors.
-const REFUSALS: [(&str, &str); 2] = [
-    ("budget_spent", "the task's budget is spent: send it again with a larger one"),
-    ("key_revoked", "the virtual key has expired or was revoked"),
+const REFUSALS: [(&str, &str, &str); 4] = [
+    ("budget_spent", "budget_spent", SPENT),
+    ("key_revoked", "key_revoked", REVOKED),
+    // Bifrost's.
+    ("budget_exceeded", "budget_spent", SPENT),
+    ("virtual_key_blocked", "key_revoked", REVOKED),
 ];
+const SPENT: &str = "the task's budget is spent: send it again with a larger one";
+const REVOKED: &str = "the virtual key has expired or was revoked";
 
 /// Why a worker gives a task back that it could have done.
 pub const RELEASED: &str = "released: its launcher was stopped";
@@ -101,8 +106,8 @@ fn at_limit(limit: Limit) -> String {
 }
 
 fn agent_failed(failure: &Failure) -> String {
-    match REFUSALS.iter().find(|(word, _)| failure.line.contains(word)) {
-        Some((word, what)) => format!("{word}: {what}"),
+    match REFUSALS.iter().find(|(said, ..)| failure.line.contains(said)) {
+        Some((_, word, what)) => format!("{word}: {what}"),
         None => format!("agent_failed: {}", failure.message.chars().take(1_000).collect::<String>()),
     }
 }
@@ -138,8 +143,13 @@ mod tests {
 
     #[test]
     fn what_the_gateway_refused_is_told_by_its_own_word() {
-        for word in ["budget_spent", "key_revoked"] {
-            let line = format!(r#"{{"message":"unexpected status: {word}: …"}}"#);
+        for (said, word) in [
+            ("budget_spent", "budget_spent"),
+            ("key_revoked", "key_revoked"),
+            ("budget_exceeded", "budget_spent"),
+            ("virtual_key_blocked", "key_revoked"),
+        ] {
+            let line = format!(r#"{{"message":"unexpected status: {said}: …"}}"#);
             let reason = of(exited(1), Some(&failure(&line))).1.unwrap();
             assert!(reason.starts_with(&format!("{word}: ")), "{reason}");
         }

@@ -179,6 +179,7 @@ async fn work(
         base: Base::of(places, &begun.client),
         default_agent: &service.default_agent,
         key: service.own_key.as_ref().or(begun.started.virtual_key.as_ref()),
+        provider_paths: begun.started.provider_paths,
         output: &output,
         store: &store,
         stopper: &stopper,

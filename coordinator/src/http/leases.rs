@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Coordinator,
     crash_point::crash_point,
+    keys::NoKey,
     queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after, full_commit},
     tokens::Claim,
 };
@@ -81,7 +82,8 @@ pub(super) async fn start(
     };
     let expires_at = coordinator.queue.start(&id, claim, coordinator.clock.now()).await?;
     let (virtual_key, budget_usd) = key.map(|(key, request)| (key, request.budget_usd)).unzip();
-    Ok(JsonBody(Started { expires_at, virtual_key, budget_usd }))
+    let provider_paths = virtual_key.is_some() && coordinator.keys.have_provider_paths();
+    Ok(JsonBody(Started { expires_at, virtual_key, budget_usd, provider_paths }))
 }
 
 /// A key before the start is committed: a crash between the two leaves a key that no worker has. Without a key the
@@ -113,12 +115,12 @@ async fn mint(
             crash_point("key.minted");
             Ok((key, request))
         }
-        Err(why) => {
+        Err(NoKey { reason, why }) => {
             tracing::warn!(task = %id, %why, "no virtual key");
-            let (reason, now) = ("gateway_unavailable", coordinator.clock.now());
+            let now = coordinator.clock.now();
             // A running task's repeated start gives nothing back.
             let _ = coordinator.queue.give_back(id, claim, reason, GATEWAY_PAUSE, now).await;
-            let why = format!("{why}; the task went back to its queue: see that the gateway runs");
+            let why = format!("{why}; the task went back to its queue");
             Err(Failure::new(Code::GatewayUnavailable, why))
         }
     }

@@ -165,6 +165,12 @@ impl Row {
         matches!(self.stand, Stand::Leased { .. } | Stand::Running { .. })
     }
 
+    /// Whether a worker has this attempt, and with it a key.
+    #[must_use]
+    pub const fn has_key_in(&self, attempt: u32) -> bool {
+        self.attempt == attempt && matches!(self.stand, Stand::Leased { .. } | Stand::Running { .. })
+    }
+
     /// The lease that stands, or stood last.
     #[must_use]
     pub const fn claim(&self) -> Claim {

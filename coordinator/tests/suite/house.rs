@@ -146,6 +146,7 @@ pub(crate) struct House {
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), CannotRun>>>,
     setting: Option<(String, String)>,
+    file: Option<String>,
     base: tempfile::TempDir,
 }
 
@@ -162,6 +163,17 @@ impl House {
     /// The same, with one more setting.
     pub(crate) async fn open_with(name: &str, value: &str) -> Self {
         let mut house = Self::bare();
+        house.setting = Some((name.to_owned(), value.to_owned()));
+        let queues = open_queue(&house.folders);
+        seed(&queues).await;
+        queues.close();
+        house.begin().await
+    }
+
+    /// The same, with a configuration file too.
+    pub(crate) async fn open_configured(file: String, name: &str, value: &str) -> Self {
+        let mut house = Self::bare();
+        house.file = Some(file);
         house.setting = Some((name.to_owned(), value.to_owned()));
         let queues = open_queue(&house.folders);
         seed(&queues).await;
@@ -197,6 +209,7 @@ impl House {
             stop: CancellationToken::new(),
             running: None,
             setting: None,
+            file: None,
             folders,
             base,
         }
@@ -208,7 +221,8 @@ impl House {
             ("COORDINATOR_BIND".to_owned(), "127.0.0.1:0".to_owned()),
         ];
         let environment = environment.into_iter().chain(self.setting.clone()).collect();
-        let sources = Sources { environment, ..Sources::default() };
+        let file = self.file.clone().map(|text| ("config.toml".into(), text));
+        let sources = Sources { environment, file, ..Sources::default() };
         let config = Config::parse(sources, self.folders.clone()).unwrap();
         let held = Held::take(self.folders.clone()).unwrap();
         let listeners = Listeners::bind(&held, config.bind).await.unwrap();

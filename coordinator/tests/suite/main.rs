@@ -5,6 +5,7 @@
 mod artifacts;
 mod bad_input;
 mod bases;
+mod bifrost;
 mod clock;
 mod doors;
 mod gateway;

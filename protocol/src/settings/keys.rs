@@ -44,6 +44,16 @@ impl Key {
         ANTHROPIC_KEY = Some("ANTHROPIC_API_KEY"), None, secret;
         /// OpenAI's key, unless `upstream.openai.api_key_env` names another variable.
         OPENAI_KEY = Some("OPENAI_API_KEY"), None, secret;
+        /// Who makes the keys of tasks: `builtin`, `bifrost` or `env`.
+        KEY_SOURCE = Some("CODE_WORKERS_KEY_SOURCE"), Some("key_source");
+        /// Where a Bifrost listens. Loopback only.
+        BIFROST_URL = None, Some("bifrost.url");
+        /// The user of its governance API.
+        BIFROST_USER = None, Some("bifrost.user");
+        /// That user's password. Only the coordinator reads it.
+        BIFROST_PASSWORD = Some("BIFROST_PASSWORD"), None, secret;
+        /// The providers that keys may use, as Bifrost names them.
+        BIFROST_PROVIDERS = None, Some("bifrost.providers");
         /// Prices of models that the bundled table lacks, or has wrong: USD for a million tokens.
         PRICES = None, Some("price.*");
         /// What all may spend on a day (UTC) where the owner has set nothing: decimal USD.

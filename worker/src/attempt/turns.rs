@@ -43,7 +43,7 @@ impl Attempt<'_> {
             Work::Exec { argv } => Ok((None, launch::exec(self.places, argv))),
             Work::Agent { prompt, agent, model } => {
                 let name = agent.as_ref().unwrap_or(self.default_agent);
-                let agent = Agent::find(self.places, name, model.as_deref(), self.key)?;
+                let agent = Agent::find(self.places, name, model.as_deref(), self.key, self.provider_paths)?;
                 let first = agent.begin(prompt);
                 Ok((Some(agent), first))
             }

@@ -169,6 +169,7 @@ impl Place {
             base: Base::Mirror(&self.places.mirror),
             default_agent: &default_agent,
             key: Some(&key),
+            provider_paths: false,
             output: &output,
             store: &store,
             stopper,

@@ -303,7 +303,7 @@ async fn start(State(shared): State<Arc<Shared>>) -> Answer {
     shared.say(Happened::Started);
     shared.answers(Verb::Started).await;
     let virtual_key = Some(Secret::new("sk-cw-test"));
-    json(Started { expires_at: jiff::Timestamp::now(), virtual_key, budget_usd: None })
+    json(Started { expires_at: jiff::Timestamp::now(), virtual_key, budget_usd: None, provider_paths: false })
 }
 
 async fn base(State(shared): State<Arc<Shared>>) -> Answer {

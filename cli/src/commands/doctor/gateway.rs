@@ -3,6 +3,7 @@
 use protocol::{
     client::{AdminClient, ClientError, Endpoint, knock},
     keys::GatewayHealth,
+    settings::KeySource,
 };
 
 use super::check::Check;
@@ -10,7 +11,31 @@ use crate::context::Context;
 
 const START: &str = "start it: code-workers up, or systemctl --user start code-workers-gateway";
 
-pub(super) async fn look(context: &Context) -> [Check; 2] {
+pub(super) async fn look(context: &Context) -> Vec<Check> {
+    match &context.keys {
+        KeySource::Builtin => ours(context).await.into(),
+        KeySource::Bifrost(bifrost) => {
+            vec![another(
+                &bifrost.address.to_string(),
+                knock(Endpoint::Http(format!("http://{}", bifrost.address))).await,
+            )]
+        }
+        KeySource::Env => {
+            vec![Check::ok("gateway", "another's: key_source is \"env\", and workers bring their own keys")]
+        }
+    }
+}
+
+fn another(address: &str, knocked: Result<u16, ClientError>) -> Check {
+    match knocked {
+        Ok(_) => Check::ok("gateway", format!("something answers at {address}, where Bifrost is to be")),
+        Err(error) => {
+            Check::failed("gateway", error.to_string(), "start Bifrost, or name its address in bifrost.url")
+        }
+    }
+}
+
+async fn ours(context: &Context) -> [Check; 2] {
     let door = knock(Endpoint::Unix(context.folders.gateway_socket())).await;
     let admin = Endpoint::Unix(context.folders.gateway_admin_socket());
     let health = async { AdminClient::new(admin)?.health().await }.await;

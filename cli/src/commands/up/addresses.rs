@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, os::unix::net::UnixStream, path::PathBuf};
 
-use protocol::{folders::Folders, settings::Settings};
+use protocol::{
+    folders::Folders,
+    settings::{KeySource, Settings},
+};
 
 use crate::failure::{Exit, Failure};
 
@@ -27,30 +30,34 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Both servers'.
+/// The servers'.
 pub(super) struct Addresses {
     pub(super) coordinator: Address,
-    pub(super) gateway: Address,
+    /// `None` where another's is used.
+    pub(super) gateway: Option<Address>,
 }
 
 impl Addresses {
     /// From the settings that the servers read too.
     pub(super) fn read(settings: &mut Settings, folders: &Folders) -> Self {
+        let ours = settings.key_source() == KeySource::Builtin;
+        let gateway = Address { tcp: settings.gateway_bind(), socket: folders.gateway_socket() };
         Self {
             coordinator: Address { tcp: settings.coordinator_bind(), socket: folders.owner_socket() },
-            gateway: Address { tcp: settings.gateway_bind(), socket: folders.gateway_socket() },
+            gateway: ours.then_some(gateway),
         }
     }
 
     /// The programs to run, and where each will answer.
-    pub(super) fn of_programs(&self) -> [(&'static str, &Address); 2] {
-        [("code-workers-coordinator", &self.coordinator), (GATEWAY, &self.gateway)]
+    pub(super) fn of_programs(&self) -> impl Iterator<Item = (&'static str, &Address)> {
+        let gateway = self.gateway.iter().map(|gateway| (GATEWAY, gateway));
+        std::iter::once(("code-workers-coordinator", &self.coordinator)).chain(gateway)
     }
 
     /// Refuses to start beside servers of the same folders: their sockets would be taken for our own. (A TCP
     /// port that is taken, each server tells itself.)
     pub(super) fn require_free(&self) -> Result<(), Failure> {
-        for address in [&self.coordinator, &self.gateway] {
+        for (_, address) in self.of_programs() {
             if UnixStream::connect(&address.socket).is_ok() {
                 let text = format!(
                     "code-workers is up already: something answers at {}\n\

@@ -74,7 +74,9 @@ async fn watch(
             Some(()) = answers.recv() => {
                 silent -= 1;
                 if silent == 0 && !stop.is_cancelled() {
-                    say(&format!("ready: coordinator {}, gateway {}", addresses.coordinator, addresses.gateway))?;
+                    let gateway = addresses.gateway.as_ref();
+                    let gateway = gateway.map_or_else(|| "not ours (key_source)".to_owned(), ToString::to_string);
+                    say(&format!("ready: coordinator {}, gateway {gateway}", addresses.coordinator))?;
                 }
             }
             ended = running.join_next() => match ended {
