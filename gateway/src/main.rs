@@ -12,7 +12,13 @@ use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use clap::Parser;
 use gateway::{
-    Gateway, config::Config, http, ledger::Ledger, prices::PriceList, provider::Provider, sockets, upstream,
+    Gateway,
+    config::Config,
+    http,
+    ledger::Ledger,
+    prices::{PriceList, clerk},
+    provider::Provider,
+    sockets, upstream,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,6 +40,9 @@ struct Arguments {
     /// The configuration file [default: ~/.config/code-workers/config.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Answers what models cost, on standard input and output: what the gateway asks a process of its own.
+    #[arg(long, hide = true)]
+    look_up_prices: bool,
 }
 
 #[tokio::main]
@@ -49,6 +58,9 @@ async fn main() -> ExitCode {
             };
         }
     };
+    if arguments.look_up_prices {
+        return if clerk::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let config = match configure(&arguments) {
         Ok(config) => config,
         Err(faults) => {
@@ -155,10 +167,10 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
         sockets::private_folder(folder).with_context(|| folder.display().to_string())?;
     }
     let base_urls = [
-        (Provider::Anthropic, config.anthropic.base_url.as_str()),
-        (Provider::OpenAi, config.openai.base_url.as_str()),
+        (Provider::Anthropic, config.anthropic.base_url.clone()),
+        (Provider::OpenAi, config.openai.base_url.clone()),
     ];
-    let prices = PriceList::new(config.prices, &base_urls);
+    let prices = PriceList::new(config.prices, base_urls.into());
     for upstream in [&config.anthropic, &config.openai] {
         if !upstream.is_loopback() && upstream.key.is_some() && upstream.base_url.starts_with("http://") {
             tracing::warn!("{} is called without TLS, so its key can be read on the way", upstream.base_url);

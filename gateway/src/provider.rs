@@ -1,7 +1,10 @@
 //! The two providers whose words the gateway speaks, and the routes that lead to a model.
 
+use serde::{Deserialize, Serialize};
+
 /// Whose API it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// Anthropic, or a server that speaks its API.
     Anthropic,

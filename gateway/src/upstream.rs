@@ -34,6 +34,8 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// The header that opens what is not open to all yet.
 const BETA: &str = "anthropic-beta";
+/// Bytes of an answer that are read at once.
+const READ_BYTES: usize = 2 * 1024;
 
 /// One provider's API.
 #[derive(Debug, Clone)]
@@ -199,6 +201,8 @@ pub fn client() -> UpstreamClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
+        // Answers mostly trickle; with many open a large buffer for each is what the memory goes to.
+        .http1_read_buf_exact_size(READ_BYTES)
         .build(connector)
 }
 

@@ -155,7 +155,8 @@ async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -
     let (body, metered) = if api == Api::CountTokens {
         (body.unbounded().map_err(|error| internal(&error))?, None)
     } else {
-        let price = gateway.prices.find(provider, &body.model).ok_or_else(|| unpriced(&body.model))?;
+        let found = gateway.prices.find(provider, &body.model).await;
+        let price = found.map_err(|error| internal(&error))?.ok_or_else(|| unpriced(&body.model))?;
         let (bound, lesson) = Lesson::before(gateway, &holder.name, &body, &headers);
         let ask = body.ask(&price, bound);
         let reservation = gateway.ledger.reserve(&holder, &body.model, &ask).await?;

@@ -10,7 +10,7 @@ use gateway::{
     account::{Account, decide},
     body::Request,
     counted::Counted,
-    prices::{ModelPrice, PriceList},
+    prices::{ModelPrice, table},
     provider::Api,
     tokens::Tokens,
 };
@@ -186,8 +186,7 @@ fn spend(mut talk: Conversation, price: &ModelPrice, forgetful: bool) -> Spent {
 /// What of a budget is spent at the first refusal, in percent.
 #[allow(clippy::print_stdout, reason = "the figures of docs/performance.md")]
 fn percent(name: &str, api: Api, model: &str, wanted: Option<&Value>) -> f64 {
-    let prices = PriceList::new(std::collections::BTreeMap::new(), &[]);
-    let price = prices.find(api.provider(), model).unwrap();
+    let price = table::look_up(api.provider(), "", model).unwrap();
     let talk = || {
         let mut talk = Conversation::recorded(name, api);
         talk.frame["model"] = json!(model);
