@@ -28,7 +28,7 @@ use crate::{
     Coordinator,
     crash_point::crash_point,
     keys::NoKey,
-    queue::{LeaseRequest, RUN_MARGIN, Reported, Stand, after, full_commit},
+    queue::{LeaseRequest, Payer, RUN_MARGIN, Reported, Stand, after, full_commit},
     tokens::Claim,
 };
 
@@ -100,13 +100,14 @@ async fn mint(
         Stand::Running { end_before, .. } => end_before,
         _ => return Err(coordinator.queue.lost(id).into()),
     };
+    let Payer { budget, born, first } = coordinator.queue.payer(id)?;
     let request = MintKey {
         task: row.id.clone(),
-        born: None,
+        born,
         attempt: row.attempt,
-        first: None,
+        first,
         queue: row.queue.clone(),
-        budget_usd: coordinator.queue.budget(id)?,
+        budget_usd: budget,
         expires_at,
         limits: protocol::keys::KeyLimits::default(),
     };

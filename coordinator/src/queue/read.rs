@@ -41,16 +41,6 @@ impl Queue {
         self.store.read(|connection| whole_task(connection, id))
     }
 
-    /// What an agent task may spend.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn budget(&self, id: &TaskId) -> Result<Usd, StoreError> {
-        let made =
-            self.store.read(|connection| one(connection, sql::MADE, [id.as_str()], |row| made(row, 0)))?;
-        Ok(made.and_then(|made| made.budget).unwrap_or(Usd::ZERO))
-    }
-
     /// A page of tasks, the newest first.
     ///
     /// # Errors

@@ -4,7 +4,9 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use protocol::{
     TaskState,
+    client::{AdminClient, Endpoint},
     report::{Outcome, Report},
+    task::Retry,
     worker::WorkerEnd,
 };
 use tokio::{
@@ -155,4 +157,23 @@ async fn a_worker_with_its_own_key_needs_no_gateway_and_is_given_none() {
     assert_eq!((started.virtual_key, started.budget_usd), (None, None));
     let accepted = lease.result(&report(Outcome::Succeeded)).await.unwrap();
     assert_eq!(accepted.state, TaskState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_retry_is_paid_from_the_first_tasks_account() {
+    let house = House::open().await;
+    let Some(_gateway) = gateway(&house).await else { return };
+    house.submit(agent("t")).await;
+    for (task, of) in [("t", None), ("again", Some("t")), ("and-again", Some("again"))] {
+        if let Some(of) = of {
+            house.owner.retry(&id(of), &Retry { id: Some(id(task)) }).await.unwrap();
+        }
+        let worker = house.worker("q").await;
+        let lease = worker.with(&worker.lease().await.unwrap());
+        lease.start().await.unwrap();
+        lease.result(&report(Outcome::Failed)).await.unwrap();
+        let admin = AdminClient::new(Endpoint::Unix(house.folders.gateway_admin_socket())).unwrap();
+        let key = admin.task_key(&id(task), 1).await.unwrap();
+        assert_eq!(key.accounts, ["task:t", "repo:q", "day"], "{task}");
+    }
 }

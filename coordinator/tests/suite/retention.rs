@@ -6,7 +6,7 @@ use coordinator::{
     retention::Sweeper,
 };
 use jiff::SignedDuration;
-use protocol::{Code, TaskState, folders::Folders, report::Outcome, submit::NewTask};
+use protocol::{Code, TaskState, folders::Folders, keys::FirstTask, report::Outcome, submit::NewTask};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -87,11 +87,15 @@ async fn a_result_that_another_task_waits_to_start_from_stays() {
 }
 
 #[tokio::test]
-async fn a_task_under_the_id_of_a_forgotten_one_has_another_lease() {
+async fn a_task_under_the_id_of_a_forgotten_one_has_another_lease_and_another_account() {
     let bench = Bench::open().await;
     let old = bench.run(named("t")).await;
     let done = Reported { id: id("t"), claim: old, report: report(Outcome::Succeeded), usage: None };
     bench.queue.finish(done.clone(), bench.clock.now()).await.unwrap();
+    bench.queue.repeat(id("t"), id("retry"), bench.clock.now()).await.unwrap();
+    assert_eq!(bench.lease_at_once().await.unwrap().task.id, id("retry"));
+    let (before, retry) = (bench.queue.payer(&id("t")).unwrap(), bench.queue.payer(&id("retry")).unwrap());
+    assert_eq!(retry.first.unwrap(), FirstTask { task: id("t"), born: before.born });
     bench.queue.forget(vec![id("t")]).await.unwrap();
     let sent = serde_json::to_vec(&named("t")).unwrap();
     let again = Incoming::new(named("t").check().unwrap(), &sent);
@@ -100,6 +104,8 @@ async fn a_task_under_the_id_of_a_forgotten_one_has_another_lease() {
     let leased = bench.lease_at_once().await.unwrap();
     let new = bench.queue.tokens().claim(&id("t"), leased.lease.attempt, leased.lease.token.expose());
     assert_eq!((old.attempt, new.attempt), (1, 1));
+    assert_ne!(bench.queue.payer(&id("t")).unwrap().born, before.born);
+    assert_eq!(bench.queue.payer(&id("retry")).unwrap().first, None, "this is not what was tried again");
     bench.queue.start(&id("t"), new, later).await.unwrap();
     let late = bench.queue.finish(done, later).await;
     assert_eq!(protocol::Problem::from(late.unwrap_err()).code, Code::LeaseLost);
