@@ -6,9 +6,10 @@ use clap::{Parser, Subcommand};
 use protocol::{QueueName, TaskId};
 
 use crate::commands::{
-    apply::Apply, approve::Approve, cancel::Cancel, die_with_parent::DieWithParent, doctor::Doctor,
-    drain::Drain, image::ImageCommand, list::List, logs::Logs, message::Message, poll::Poll, queue::Queue,
-    repo::RepoCommand, retry::Retry, run_worker::RunWorker, send::Send,
+    apply::Apply, approve::Approve, budget::Budget, cancel::Cancel, die_with_parent::DieWithParent,
+    doctor::Doctor, drain::Drain, image::ImageCommand, keys::KeysCommand, list::List, logs::Logs,
+    message::Message, poll::Poll, queue::Queue, repo::RepoCommand, retry::Retry, run_worker::RunWorker,
+    send::Send,
 };
 
 /// Give a coding agent a task, and get back a branch that you can review.
@@ -77,6 +78,11 @@ pub(crate) enum Command {
     },
     /// Take no new tasks into a queue, and let those that it has end.
     Drain(Drain),
+    /// List, make, revoke and show the gateway's virtual keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Say what may be spent and what is, or set a limit: for a day, a repository's day, a task.
+    Budget(Budget),
     #[command(hide = true)]
     DieWithParent(DieWithParent),
 }
@@ -131,9 +137,34 @@ mod tests {
             &["doctor"],
             &["doctor", "r", "--json"],
             &["doctor", "--attack", "--json"],
+            &["keys", "list", "--json"],
+            &[
+                "keys",
+                "mint",
+                "mine",
+                "--budget",
+                "2.50",
+                "--expires",
+                "12h",
+                "--model",
+                "claude-*",
+                "--model",
+                "x",
+            ],
+            &["keys", "revoke", "t/1"],
+            &["keys", "show", "mine", "--json"],
+            &["budget"],
+            &["budget", "--json"],
+            &["budget", "set", "day", "50"],
+            &["budget", "set", "repo", "r", "none"],
+            &["budget", "set", "task", "t", "0.5"],
         ] {
             assert!(accepts(line), "{line:?}");
         }
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
         for line in [
             &["send", "r"][..],
             &["send", "r", "x", "--priority", "x"],
@@ -148,6 +179,13 @@ mod tests {
             &["queue", "--max-running", "1"],
             &["pause"],
             &["doctor", "r", "--attack"],
+            &["keys"],
+            &["keys", "mint", "mine"],
+            &["keys", "mint", "a/b", "--budget", "1"],
+            &["keys", "mint", "mine", "--budget", "1", "--concurrent", "0"],
+            &["keys", "show", "t/x"],
+            &["budget", "set", "day", "much"],
+            &["budget", "set", "repo", "5"],
             &["nonsense"],
             &[],
         ] {

@@ -7,7 +7,7 @@ use std::{
 
 use protocol::{
     Secret,
-    client::{Endpoint, OwnerClient},
+    client::{AdminClient, Endpoint, OwnerClient},
     folders::Folders,
     settings::{Key, KeySource, Settings, Sources},
 };
@@ -58,6 +58,16 @@ impl Context {
         let folders = Folders { config: folder("config"), data: folder("data"), run: folder("run") };
         let endpoint = Endpoint::Unix(folders.owner_socket());
         Self { folders, keys: KeySource::Builtin, endpoint, key: key.map(Secret::new) }
+    }
+
+    /// A client of our own gateway's admin door, which opens to who may open its socket.
+    pub(crate) fn gateway(&self) -> Result<AdminClient, Failure> {
+        if self.keys != KeySource::Builtin {
+            let text = "the gateway here is not our own (key_source), and tells nothing of keys and budgets\n\
+                        ask that one, or set key_source = \"builtin\"";
+            return Err(Failure::new(Exit::Refused, text));
+        }
+        Ok(AdminClient::new(Endpoint::Unix(self.folders.gateway_admin_socket()))?)
     }
 
     /// A client of the coordinator, with the owner's key.

@@ -85,6 +85,19 @@ impl Failure {
         Self::Told { exit, text: text.into() }
     }
 
+    /// The same failure where the gateway was asked, not the coordinator.
+    pub(crate) fn at_the_gateway(self) -> Self {
+        match self {
+            Self::Told { exit: Exit::Unreachable, text } => {
+                let what = text.lines().next().unwrap_or_default();
+                let remedy = "the gateway is not running, or does not serve: start it with `code-workers up`, or \
+                              `systemctl --user start code-workers-gateway`";
+                Self::new(Exit::Unreachable, format!("{what}\n{remedy}"))
+            }
+            other => other,
+        }
+    }
+
     /// What the server refused; where it did so with this code, what to do as well.
     pub(crate) fn refused(error: ClientError, code: Code, remedy: &str) -> Self {
         let known = error.code() == Some(code);

@@ -12,6 +12,7 @@ mod context;
 mod ending;
 mod event_lines;
 mod failure;
+mod money_lines;
 mod programs;
 mod queue_lines;
 mod start_time;

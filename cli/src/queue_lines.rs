@@ -31,12 +31,16 @@ pub(crate) fn table(queues: &[QueueStatus]) -> String {
         let first = [queue.name.to_string(), queue.mode.to_string(), limit].into_iter();
         first.chain(by_state(&queue.depth).map(|(_, count)| count.to_string())).collect()
     }));
+    columns(&rows, 2)
+}
+
+/// Rows under each other: the first so many columns, which are words, to the left, numbers to the right.
+pub(crate) fn columns(rows: &[Vec<String>], words: usize) -> String {
     let wide = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max();
     let widths: Vec<usize> = (0..).map_while(wide).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            // Words to the left, numbers to the right.
-            if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if column < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         cells.collect::<Vec<_>>().join("  ")
     };

@@ -13,12 +13,14 @@ use crate::{
 
 pub(crate) mod apply;
 pub(crate) mod approve;
+pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod die_with_parent;
 mod diff;
 pub(crate) mod doctor;
 pub(crate) mod drain;
 pub(crate) mod image;
+pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod message;
@@ -52,6 +54,8 @@ pub(crate) async fn run(line: CommandLine) -> Result<Exit, Failure> {
         Command::Diff { id } => diff::run(&context(config)?, &id).await,
         Command::Apply(command) => apply::run(&context(config)?, &command).await,
         Command::Queue(command) => queue::run(&context(config)?, command).await,
+        Command::Keys(command) => keys::run(&context(config)?, command).await,
+        Command::Budget(command) => budget::run(&context(config)?, command).await,
         Command::Pause { queue } => pause::run(&context(config)?, &queue).await,
         Command::Resume { queue } => resume::run(&context(config)?, &queue).await,
         Command::Drain(command) => drain::run(&context(config)?, &command).await,

@@ -110,7 +110,7 @@ fn priorities() -> impl TypedValueParser<Value = Priority> {
     names.try_map(|name| serde_json::from_value(serde_json::Value::String(name)))
 }
 
-fn start_time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn start_time(text: &str) -> Result<Timestamp, String> {
     start_time::parse(text, Timestamp::now())
 }
 
