@@ -370,3 +370,39 @@ async fn a_killed_program_charges_what_was_under_way_and_a_dead_machine_what_was
     let after = open(&copy.path().join("gateway.db"), "another");
     assert_eq!(spent(&after, "task:t"), PRICE, "an end in order is exact");
 }
+
+#[tokio::test]
+async fn requests_usually_cost_no_flush() {
+    let (ledger, holder, _folder) = ledger().await;
+    let mut flushes = std::collections::HashSet::new();
+    for _ in 0..900 {
+        pay(ledger.reserve(&holder, "m", &ASK).await.unwrap());
+        flushes.insert(ledger.shared.flushes());
+    }
+    // Nine tenths of the limit are covered in twentieths of it.
+    assert!(flushes.len() <= 20, "{} flushes", flushes.len());
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_nothing_is_held_and_later_all_of_it_is_written() {
+    let (ledger, holder, folder) = ledger().await;
+    let file = rusqlite::Connection::open(folder.path().join("gateway.db")).unwrap();
+    let paid = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+    file.execute_batch("ALTER TABLE account RENAME TO away").unwrap();
+    pay(paid);
+    let much = Ask { output_wanted: 500_000, output_floor: 500_000, ..ASK };
+    let refused = ledger.reserve(&holder, "m", &much).await.unwrap_err();
+    assert!(matches!(&refused, NoMoney::Storage(why) if why.contains("account")), "{refused}");
+    let balance = ledger.balance(&holder);
+    assert_eq!((balance.held_usd, balance.spent_usd), (Usd::ZERO, PRICE));
+    assert!(ledger.mint(&key_for("u", PRICE)).await.is_err());
+    file.execute_batch("ALTER TABLE away RENAME TO account").unwrap();
+    // What was collected meanwhile is tried again by itself.
+    ledger.mint(&key_for("v", PRICE)).await.unwrap();
+    drop(ledger.reserve(&holder, "m", &much).await.unwrap());
+    drop(ledger);
+    let ledger = open(&folder.path().join("gateway.db"), "here");
+    let ids: Vec<_> =
+        ["t/1", "u/1", "v/1"].iter().filter_map(|name| ledger.key(name)).map(|key| key.id).collect();
+    assert_eq!((ids.len(), spent(&ledger, "task:t")), (3, PRICE));
+}

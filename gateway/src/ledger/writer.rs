@@ -35,6 +35,8 @@ struct Desk {
     books: Books,
     /// Whether the writer sleeps until something is to be written.
     idle: bool,
+    /// Whether the last batch could not be written.
+    failing: bool,
     stop: bool,
 }
 
@@ -78,7 +80,7 @@ impl Drop for Open<'_> {
 
 impl Shared {
     pub(super) fn new(books: Books) -> Arc<Self> {
-        let desk = Desk { books, idle: false, stop: false };
+        let desk = Desk { books, idle: false, failing: false, stop: false };
         let progress = watch::Sender::new(Progress::default());
         Arc::new(Self { books: Mutex::new(desk), wake: Condvar::new(), progress })
     }
@@ -166,8 +168,7 @@ fn wait(shared: &Shared) -> MutexGuard<'_, Desk> {
     let waited = shared.wake.wait_timeout_while(desk, LOWER, nothing);
     desk = waited.unwrap_or_else(PoisonError::into_inner).0;
     desk.idle = false;
-    let failing = desk.books.dirt.failed > desk.books.dirt.durable;
-    let (collect, patient) = if failing { (AGAIN, true) } else { (COLLECT, false) };
+    let (collect, patient) = if desk.failing { (AGAIN, true) } else { (COLLECT, false) };
     let collecting = |desk: &mut Desk| (patient || !desk.books.dirt.flush) && !desk.stop;
     let waited = shared.wake.wait_timeout_while(desk, collect, collecting);
     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -199,6 +200,7 @@ pub(super) fn take(books: &mut Books) -> (u64, Batch) {
 
 fn written(shared: &Shared, number: u64, batch: &Batch) {
     let mut desk = shared.desk();
+    desk.failing = false;
     let dirt = &mut desk.books.dirt;
     for (slot, _) in &batch.settled {
         dirt.free(*slot);
@@ -215,6 +217,7 @@ fn written(shared: &Shared, number: u64, batch: &Batch) {
 fn failed(shared: &Shared, number: u64, batch: Batch, why: &str) {
     tracing::error!("the ledger cannot be written: {why}");
     let mut desk = shared.desk();
+    desk.failing = true;
     for account in batch.accounts {
         desk.books.touch(account.id);
     }

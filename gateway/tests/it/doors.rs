@@ -1,7 +1,7 @@
 //! Who is let in, and where to.
 
 use jiff::{SignedDuration, Timestamp};
-use protocol::keys::MintKey;
+use protocol::keys::{BudgetScope, KeyLimits, KeyState, MintKey, MintOwnerKey, SetBudget};
 use serde_json::{Value, json};
 
 use crate::house::{House, REAL_KEY, RecordedModel, key_for, question};
@@ -118,4 +118,69 @@ async fn without_a_real_key_the_answer_names_the_variable() {
     assert_eq!(answer.status(), 502);
     assert!(answer.text().await.unwrap().contains("upstream_unreachable"));
     assert_eq!(gateway.settled(&key).await, "0.00");
+}
+
+#[tokio::test]
+async fn a_keys_limits_are_429_with_a_time_and_403() {
+    let model = RecordedModel::start("[[turn]]\ntext = 'x'").await;
+    let house = House::before(&model.url);
+    let gateway = house.open().await;
+    let limits = KeyLimits {
+        requests_per_minute: Some(1),
+        models: vec!["claude-*".to_owned()],
+        ..KeyLimits::default()
+    };
+    let key = gateway.admin.mint(&MintKey { limits, ..key_for("t", "1.00") }).await.unwrap().key;
+    let other = json!({"model": "gpt-5.1", "messages": []});
+    let refused = gateway.post("/v1/chat/completions", key.expose(), &other).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], "model_not_allowed");
+    assert_eq!(gateway.ask(key.expose(), 10, false).await.status(), 200);
+    let refused = gateway.ask(key.expose(), 10, false).await;
+    assert_eq!(refused.status(), 429);
+    let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((55..=61).contains(&after), "{after}");
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"]["type"], "rate_limit_error");
+}
+
+#[tokio::test]
+async fn the_owner_looks_after_keys_and_budgets_and_is_told_of_marks() {
+    let model = RecordedModel::start("[[turn]]\ntext = 'x'\nusage = { input = 1000, output = 100 }").await;
+    let house = House { config: "[budget]\nrepo_day_usd = '0.50'".to_owned(), ..House::before(&model.url) };
+    let gateway = house.open().await;
+    let own = MintOwnerKey {
+        name: "mine".parse().unwrap(),
+        budget_usd: "0.01".parse().unwrap(),
+        queue: Some("q".parse().unwrap()),
+        expires_at: Timestamp::now() + SignedDuration::from_hours(1),
+        limits: KeyLimits::default(),
+    };
+    let key = gateway.admin.mint_owner(&own).await.unwrap().key;
+    let waiting = gateway.admin.notices(0, 30);
+    let asking = async { while gateway.ask(key.expose(), 100, false).await.status() == 200 {} };
+    let (told, ()) = tokio::join!(waiting, asking);
+    let told = told.unwrap();
+    let notice = &told.notices[0];
+    assert_eq!((notice.account.as_str(), notice.task.as_ref()), ("key:mine", None));
+    assert_eq!(gateway.admin.notices(u64::MAX, 0).await.unwrap().notices, []);
+    let info = gateway.admin.owner_key(&own.name).await.unwrap();
+    assert_eq!((info.accounts[0].as_str(), info.spent_usd), ("key:mine", info.account_spent_usd));
+    let budgets = gateway.admin.budgets().await.unwrap().budgets;
+    let shown: Vec<_> = budgets.iter().map(|b| (b.account.as_str(), b.limit_usd, b.spent_usd)).collect();
+    let half = "0.50".parse().ok();
+    assert_eq!(
+        shown,
+        [
+            ("day", None, info.spent_usd),
+            ("repo:q", half, info.spent_usd),
+            ("key:mine", Some(own.budget_usd), info.spent_usd)
+        ]
+    );
+    let set = SetBudget { scope: BudgetScope::Task("nobody".parse().unwrap()), limit_usd: None };
+    assert!(
+        gateway.admin.set_budget(&set).await.unwrap_err().to_string().contains("no account of this task")
+    );
+    assert_eq!(gateway.admin.keys().await.unwrap().keys.len(), 1);
+    assert_eq!(gateway.admin.revoke_owner(&own.name).await.unwrap().state, KeyState::Revoked);
+    assert_eq!(gateway.ask(key.expose(), 10, false).await.status(), 403);
 }

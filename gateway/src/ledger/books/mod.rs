@@ -154,16 +154,16 @@ impl Books {
         self.limits.get(scope).copied().unwrap_or(usual)
     }
 
-    /// Turns the page where a day has begun; whether it did.
-    pub(super) fn turn(&mut self, now: Timestamp) -> bool {
+    /// Turns the page where a day has begun, and lets go of what is long past.
+    pub(super) fn turn(&mut self, now: Timestamp) {
         if now.as_second() < self.midnight && now.as_second() >= self.midnight - 86_400 {
-            return false;
+            return;
         }
         self.today = day_of(now);
         self.midnight = (now.as_second().div_euclid(86_400) + 1) * 86_400;
         self.day = None;
         self.repos.clear();
-        true
+        self.sweep(now);
     }
 
     /// The account of a day, or of a repository's: `day` or `repo:NAME`.
@@ -218,9 +218,7 @@ impl Books {
 
     /// Holds what a request may cost, or says why not.
     pub(super) fn hold(&mut self, key: u64, model: &str, ask: &Ask, now: Timestamp) -> Result<Hold, Refused> {
-        if self.turn(now) {
-            self.sweep(now);
-        }
+        self.turn(now);
         let found = self.keys.get_mut(&key).ok_or(BadKey::Unknown)?;
         // Under the lock: after a revocation has answered, its key holds nothing new.
         found.valid(now)?;
