@@ -14,7 +14,12 @@ mod upstream;
 mod victim;
 mod weak_doors;
 
-use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Args;
 
@@ -52,6 +57,8 @@ pub(crate) struct HostArguments {
 
 /// Of Docker.
 const RUNTIME: &str = "runsc";
+/// Of results that are handed over at the coordinator's door.
+const ONCE: &str = "it is the host that judges it, whoever stood the sandbox up: it is tried with gvisor";
 /// A fortress's doors are its own shims.
 const NO_FORTRESS: &str = "a fortress leads its sandboxes to this machine's coordinator, and not to the one that is made to be attacked";
 
@@ -98,11 +105,21 @@ fn every(attacks: &[&'static Attack], arguments: &HostArguments) -> anyhow::Resu
         rows.extend(not_here(Launcher::Fortress, NO_FORTRESS));
     }
     let others = [root.then_some(Launcher::GvisorRootless), Some(Launcher::None)];
-    for other in others.into_iter().flatten() {
-        let tried = part::run(other, &arguments.attacks).map(|report| report.attacks);
-        rows.extend(tried.unwrap_or_else(|error| not_here(other, &format!("{error:#}"))));
-    }
-    rows.extend(directly(&launchers, attacks, arguments, made.ok().flatten())?);
+    // Beside the others: most of the time each waits for what it attacks.
+    let own = std::thread::scope(|scope| {
+        let others = others.map(|other| {
+            let other = other?;
+            Some((other, scope.spawn(move || part::run(other, &arguments.attacks))))
+        });
+        let own = directly(&launchers, attacks, arguments, made.ok().flatten());
+        for (other, part) in others.into_iter().flatten() {
+            let tried = part.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread broke")));
+            let tried = tried.map(|report| report.attacks);
+            rows.extend(tried.unwrap_or_else(|error| not_here(other, &format!("{error:#}"))));
+        }
+        own
+    });
+    rows.extend(own?);
     rows.sort_by_key(|row| row.launcher);
     Ok(Report { attacks: rows })
 }
@@ -114,12 +131,20 @@ fn directly(
     arguments: &HostArguments,
     image: Option<&str>,
 ) -> anyhow::Result<Vec<Row>> {
-    let place = Place::make(arguments.fortress.as_deref(), launchers.contains(&Launcher::None))?;
-    let promised = |launcher: Launcher| {
-        attacks.iter().copied().filter(move |attack| launcher.promises(attack).is_ok()).collect::<Vec<_>>()
+    let mut place = Place::make(arguments.fortress.as_deref(), launchers.contains(&Launcher::None))?;
+    let own = arguments.part.is_none();
+    let why_not = |launcher: Launcher, attack: &Attack| match launcher.promises(attack) {
+        Err(why) => Some((NotTried::NotPromised, why)),
+        Ok(()) if inside::is_handed(attack) && !launcher.is_first(own) => Some((NotTried::Once, ONCE)),
+        Ok(()) => None,
     };
-    let whole = |launcher: &Launcher| Plan { wall: Wall::Whole(*launcher), attacks: promised(*launcher) };
-    let mut plans: Vec<_> = launchers.iter().map(whole).collect();
+    let mut by_wall: BTreeMap<Wall, Vec<_>> = BTreeMap::new();
+    for launcher in launchers {
+        for attack in attacks.iter().filter(|attack| why_not(*launcher, attack).is_none()).copied() {
+            by_wall.entry(Wall::of(*launcher, attack)).or_default().push(attack);
+        }
+    }
+    let mut plans: Vec<_> = by_wall.into_iter().map(|(wall, attacks)| Plan { wall, attacks }).collect();
     if arguments.weaken {
         // Without gVisor's own kernel nothing is tried on this machine: that takes a virtual one.
         let lines: BTreeSet<_> =
@@ -129,13 +154,16 @@ fn directly(
             attacks: attacks.iter().copied().filter(|attack| attack.line == line).collect(),
         }));
     }
-    let found_by = attempt_all(&place, plans, image)?;
+    let mut found_by = attempt_all(&place, plans, image)?;
+    for (wall, findings) in &mut found_by {
+        aftermath::judge_logs(&mut place, wall, findings);
+    }
     let empty = Findings::new();
     let row = |launcher: Launcher, attack: &Attack| {
-        if let Err(why) = launcher.promises(attack) {
-            return Row::not_tried(launcher, attack, NotTried::NotPromised, why);
+        if let Some((kind, why)) = why_not(launcher, attack) {
+            return Row::not_tried(launcher, attack, kind, why);
         }
-        let findings = found_by.get(&Wall::Whole(launcher)).unwrap_or(&empty);
+        let findings = found_by.get(&Wall::of(launcher, attack)).unwrap_or(&empty);
         let row = Row::new(launcher, attack, found(findings, attack));
         let weakened = found_by.get(&Wall::Without(attack.line)).filter(|_| launcher == Launcher::Gvisor);
         match weakened {

@@ -4,6 +4,7 @@ pub(crate) mod coordinator;
 mod door;
 mod files;
 mod gateway;
+pub(crate) mod handed;
 mod kernel;
 mod keys;
 pub(crate) mod network;
@@ -42,9 +43,15 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Attack> {
         gateway::ATTACKS,
         resources::ATTACKS,
         // The last: they leave what the worker is to take.
+        handed::ATTACKS,
         results::ATTACKS,
     ];
     categories.into_iter().flatten()
+}
+
+/// Whether the attacker hands a result over itself.
+pub(crate) fn is_handed(attack: &Attack) -> bool {
+    handed::ATTACKS.iter().any(|handed| handed.name == attack.name)
 }
 
 /// What one task is to try: the agent's prompt, as JSON.

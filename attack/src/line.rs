@@ -23,12 +23,22 @@ pub(crate) enum Line {
     OwnerApart,
     /// A worker's call shows its lease. Without it: any call for a task is its worker's.
     LeaseChecked,
+    /// An artifact's name is a name. Without it: what is none becomes one.
+    NamesChecked,
     /// A door takes little at once. Without it: one visitor at a time, who may say as much as it likes.
     DoorLimits,
     /// The gateway's door makes no keys. Without it: it is the one that does.
     MintApart,
     /// The gateway passes on what its lists name, for a key that lives. Without it: everything, with the real key.
     GatewayChecks,
+    /// Servers write no key into their logs. Without it: the gateway's door writes down what it passes on.
+    CleanLogs,
+    /// The worker watches the memory of all that it has started. Without it: nobody does but the cgroup behind it.
+    Memory,
+    /// The worker counts the files in /work. Without it: nobody does.
+    WorkFiles,
+    /// A task may run so long. Without it: longer.
+    RunTime,
     /// A limit of processes and threads.
     Processes,
     /// A limit of open files.
@@ -65,8 +75,16 @@ pub(crate) enum Line {
 impl Line {
     /// Whether it is a line of one of the servers behind the doors.
     pub(crate) fn is_a_doors(self) -> bool {
-        use Line::{DoorLimits, GatewayChecks, LeaseChecked, MintApart, OwnerApart};
-        matches!(self, OwnerApart | LeaseChecked | DoorLimits | MintApart | GatewayChecks)
+        use Line::{CleanLogs, DoorLimits, GatewayChecks, LeaseChecked, MintApart, NamesChecked, OwnerApart};
+        matches!(
+            self,
+            OwnerApart | LeaseChecked | NamesChecked | DoorLimits | MintApart | GatewayChecks | CleanLogs
+        )
+    }
+
+    /// Whether it holds by ending the task: each attack on it has one of its own.
+    pub(crate) fn ends_the_task(self) -> bool {
+        matches!(self, Self::Memory | Self::WorkFiles | Self::RunTime)
     }
 
     /// Its name, as in the program's arguments.

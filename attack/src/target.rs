@@ -1,6 +1,6 @@
 //! What the attacker is told about its target, so that it finds what a better attacker would find by searching.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,20 @@ pub(crate) struct Target {
     pub(crate) careless: bool,
     /// A virtual key whose task has ended.
     pub(crate) dead_key: Backwards,
+    /// What the worker of that task had.
+    pub(crate) dead: Leaked,
+    /// What the neighbour's worker has, as if it had leaked.
+    pub(crate) leaked: Leaked,
+    /// A task for each hostile result, by the attack's name, with all that it takes to report it.
+    pub(crate) handed: BTreeMap<String, Leaked>,
+}
+
+/// A task with its worker's token and lease.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Leaked {
+    pub(crate) task: String,
+    pub(crate) token: Backwards,
+    pub(crate) lease: Backwards,
 }
 
 /// Another's task. Its names are no secret.

@@ -49,12 +49,17 @@ pub(crate) async fn start(config: &Config, runtime: &Runtime) -> Result<Kept, No
         queue: config.queue.clone(),
         token: registered.token,
         default_agent: config.agent.clone(),
-        limits: SandboxLimits {
-            memory_bytes: Some(config.memory_bytes),
-            work_files: Some(config.work_files),
-        },
+        limits: limits(config, runtime),
     };
     keep(config, runtime, &worker).map_err(NotKept::Here)
+}
+
+/// What the worker watches. Without a sandbox it would see what the whole machine uses, and end every agent for it.
+fn limits(config: &Config, runtime: &Runtime) -> SandboxLimits {
+    if !runtime.counts_apart() {
+        return SandboxLimits::default();
+    }
+    SandboxLimits { memory_bytes: Some(config.memory_bytes), work_files: Some(config.work_files) }
 }
 
 fn keep(config: &Config, runtime: &Runtime, worker: &WorkerConfig) -> anyhow::Result<Kept> {

@@ -49,6 +49,11 @@ impl Runtime {
         !matches!(self, Self::Fortress(_))
     }
 
+    /// Whether memory and files that are counted inside are the sandbox's alone, and not the whole machine's.
+    pub fn counts_apart(&self) -> bool {
+        !matches!(self, Self::None(_))
+    }
+
     /// What cannot be had this way on this machine, one plain sentence each, with what would help.
     pub fn warnings(&self) -> Vec<String> {
         match self {

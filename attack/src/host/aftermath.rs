@@ -2,10 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{attempt::Findings, place::Place};
+use super::{
+    attempt::{Findings, Wall},
+    place::Place,
+};
 use crate::{
     attack::{Category, Finding},
     inside::{self, results::sprung},
+    line::Line,
 };
 
 /// Held while one result is judged: another's branch would be a strange one.
@@ -15,6 +19,7 @@ static JUDGING: Mutex<()> = Mutex::new(());
 pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyhow::Result<()> {
     let traps: Vec<_> = inside::all()
         .filter(|attack| attack.category == Category::Results)
+        .filter(|attack| !inside::is_handed(attack))
         .filter(|attack| matches!(findings.get(attack.name), Some(Finding::Held(_))))
         .map(|attack| attack.name)
         .collect();
@@ -46,6 +51,45 @@ pub(super) fn judge(place: &Place, task: &str, findings: &mut Findings) -> anyho
         findings.insert(trap.to_owned(), finding);
     }
     Ok(())
+}
+
+/// The one hostile result that is well-formed.
+const MAY_BE_TAKEN: &str = "many-in-tree";
+
+/// Takes a result as an owner does that was handed over for a task: it is refused, or is one branch and no more.
+pub(super) fn judge_handed(
+    place: &Place,
+    attack: &str,
+    task: &str,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let Some(finding @ Finding::Held(_)) = findings.get_mut(attack) else { return Ok(()) };
+    let _alone = JUDGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = State::of(place)?;
+    let looked = place.cli(&["diff", task])?;
+    let applied = place.cli(&["apply", task, "--into", &place.source().to_string_lossy()])?;
+    let strange = before.strange(&State::of(place)?, task);
+    *finding = match strange {
+        Some(strange) => Finding::Broken(format!("the owner's repository changed: {strange}")),
+        // What nobody looked at was not refused.
+        None if !applied.ok && !looked.ok && applied.err.contains("has no bundle") => {
+            Finding::Broken(format!("there is nothing to take: {}", looked.err))
+        }
+        None if !applied.ok => Finding::Held(format!("refused: {}", applied.err.trim())),
+        None if attack == MAY_BE_TAKEN => Finding::Held("one branch, and nothing is unpacked".to_owned()),
+        None => Finding::Broken("it was taken".to_owned()),
+    };
+    Ok(())
+}
+
+/// Whether a key stands in what the host has written down by now.
+pub(super) fn judge_logs(place: &mut Place, wall: &Wall, findings: &mut Findings) {
+    let Some(finding @ Finding::Held(_)) = findings.get_mut("host-logs") else { return };
+    let weak = matches!(wall, Wall::Without(Line::CleanLogs));
+    *finding = match place.key_in_logs(weak) {
+        Some(place) => Finding::Broken(format!("there is one in {place}")),
+        None => Finding::Held("no key is written down".to_owned()),
+    };
 }
 
 /// The owner's repository.

@@ -14,10 +14,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{aftermath, bystander, launcher::Launcher, place::Place, weak_doors};
+use super::{aftermath, bystander, launcher::Launcher, place::Place, victim::Victim, weak_doors};
 use crate::{
     attack::{Attack, Finding, Told},
-    inside::Orders,
+    inside::{self, Orders, resources::SHORT},
     line::Line,
     weaken::Weakening,
 };
@@ -30,6 +30,8 @@ pub(super) type Findings = BTreeMap<String, Finding>;
 pub(super) enum Wall {
     /// What this launcher stands up.
     Whole(Launcher),
+    /// The same, for what this line ends.
+    Ending(Launcher, Line),
     /// What gVisor's does without one line.
     Without(Line),
 }
@@ -40,10 +42,23 @@ impl Wall {
         if let Self::Without(line) = self { Some(*line) } else { None }
     }
 
+    fn launcher(&self) -> Launcher {
+        match self {
+            Self::Whole(launcher) | Self::Ending(launcher, _) => *launcher,
+            Self::Without(_) => Launcher::Gvisor,
+        }
+    }
+
+    /// Where an attack is tried with this launcher.
+    pub(super) fn of(launcher: Launcher, attack: &Attack) -> Self {
+        if attack.line.ends_the_task() { Self::Ending(launcher, attack.line) } else { Self::Whole(launcher) }
+    }
+
     /// A queue of its own.
     fn queue(&self) -> String {
         match self {
             Self::Whole(launcher) => format!("whole-{launcher}"),
+            Self::Ending(launcher, line) => format!("{line}-{launcher}"),
             Self::Without(line) => format!("without-{line}"),
         }
     }
@@ -56,7 +71,7 @@ pub(super) struct Plan<'a> {
 }
 
 /// Sandboxes at once.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 4;
 /// Seconds that one task of attacks may take.
 const TASK_SECONDS: &str = "120";
 
@@ -94,6 +109,7 @@ fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Resul
     let victim =
         without.is_none_or(Line::is_a_doors).then(|| place.victim(&format!("victim-{queue}"))).transpose()?;
     target.neighbour = victim.as_ref().map(|victim| victim.neighbour.clone()).unwrap_or_default();
+    target.leaked = victim.as_ref().map(Victim::leaked).unwrap_or_default();
     let mut bystander = place.bystander_door.clone();
     let mut runsc = None;
     if let Some(line) = without {
@@ -106,15 +122,18 @@ fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Resul
         }
         runsc = Some(weak_runsc(place, line, &doors)?);
     }
-    let launcher = if let Wall::Whole(launcher) = plan.wall { launcher } else { Launcher::Gvisor };
+    // Alive until their results are judged.
+    let handed = handed(place, plan, &queue)?;
+    target.handed = handed.iter().map(|(name, victim)| ((*name).to_owned(), victim.leaked())).collect();
+    let launcher = plan.wall.launcher();
     let mut arguments = vec![queue.as_str()];
     arguments.extend(kind(launcher, image));
     let launched = place.launch(&arguments, runsc.as_deref())?;
     let attacks = plan.attacks.iter().map(|attack| attack.name.to_owned()).collect();
     let orders = serde_json::to_string(&Orders { attacks, without, target })?;
     let agent = if launcher == Launcher::Fortress { "command" } else { "attack" };
-    let send =
-        ["send", "--wait", "--id", &queue, "--timeout", TASK_SECONDS, "--agent", agent, &queue, &orders];
+    let seconds = if matches!(plan.wall, Wall::Ending(_, Line::RunTime)) { SHORT } else { TASK_SECONDS };
+    let send = ["send", "--wait", "--id", &queue, "--timeout", seconds, "--agent", agent, &queue, &orders];
     let over = AtomicBool::new(false);
     let (sent, starved) = thread::scope(|scope| {
         let watch = scope.spawn(|| bystander.and_then(|door| bystander::watch(&door, &over)));
@@ -125,15 +144,43 @@ fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Resul
     let (sent, logs) = (sent?, place.cli(&["logs", "--json", &queue])?);
     drop(launched);
     let told: Vec<_> = logs.out.lines().filter_map(told).collect();
-    anyhow::ensure!(!told.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
     let mut findings: Findings = told.into_iter().map(|told| (told.attack, told.finding)).collect();
+    if let (Wall::Ending(_, line), [attack], true) = (&plan.wall, &*plan.attacks, findings.is_empty()) {
+        let ended: serde_json::Value = serde_json::from_str(&place.cli(&["poll", "--json", &queue])?.out)?;
+        findings.insert(attack.name.to_owned(), ending(*line, &ended));
+    }
+    anyhow::ensure!(!findings.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
     if let (Some(finding), Ok(Some(why))) = (findings.get_mut("slow-loris"), starved) {
         *finding = Finding::Broken(why);
     }
     if without.is_none() {
         aftermath::judge(place, &queue, &mut findings)?;
+        for (name, victim) in &handed {
+            aftermath::judge_handed(place, name, &victim.neighbour.task, &mut findings)?;
+        }
     }
     Ok(findings)
+}
+
+/// A task for each result that the attacker is to hand over itself.
+fn handed(place: &Place, plan: &Plan<'_>, queue: &str) -> anyhow::Result<Vec<(&'static str, Victim)>> {
+    if plan.wall.without().is_some() {
+        return Ok(Vec::new());
+    }
+    let wanted = plan.attacks.iter().filter(|attack| inside::is_handed(attack));
+    wanted.map(|attack| Ok((attack.name, place.another(&format!("victim-{queue}"))?))).collect()
+}
+
+/// Whether it was the line that ended the task.
+fn ending(line: Line, task: &serde_json::Value) -> Finding {
+    let (state, reason) = (&task["state"], task["reason"].as_str().unwrap_or_default());
+    let by_it = match line {
+        Line::Memory => reason.starts_with("limit_memory") || reason.starts_with("oom"),
+        Line::WorkFiles => reason.starts_with("limit_files"),
+        _ => state == "timed_out",
+    };
+    let said = format!("the task is {state}: {reason}");
+    if by_it { Finding::Held(said) } else { Finding::Broken(said) }
 }
 
 /// What the launcher is told of how to stand its sandbox up.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 /// What the attacks run, of which a machine has some.
-const PROGRAMS: [&str; 23] = [
+const PROGRAMS: [&str; 25] = [
     "sh",
     "bash",
     "git",
@@ -32,6 +32,8 @@ const PROGRAMS: [&str; 23] = [
     "chmod",
     "unshare",
     "perl",
+    "sha256sum",
+    "head",
 ];
 /// Names at which scripts look for them, whatever PATH says.
 const AT_LEAST: [&str; 2] = ["/bin/sh", "/bin/bash"];

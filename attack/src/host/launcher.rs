@@ -30,6 +30,11 @@ impl fmt::Display for Launcher {
 }
 
 impl Launcher {
+    /// Whether what is tried once is tried with it; `own` where the user is not one that was chosen for it.
+    pub(super) fn is_first(self, own: bool) -> bool {
+        self == Self::Gvisor || (self == Self::GvisorRootless && own)
+    }
+
     /// Whether it is to hold this attack; else why not, as `docs/security.md` says it.
     pub(super) fn promises(self, attack: &Attack) -> Result<(), &'static str> {
         match self {
@@ -44,13 +49,15 @@ fn fortress(attack: &Attack) -> Result<(), &'static str> {
     match attack.line {
         Line::OwnerApart
         | Line::LeaseChecked
+        | Line::NamesChecked
+        | Line::RunTime
         | Line::CleanEnvironment
         | Line::CleanArguments
         | Line::AgentUser
         | Line::CleanRepository => Ok(()),
         Line::Capabilities if attack.name.starts_with("worker-") || attack.name == "capabilities" => Ok(()),
         Line::CleanMirror | Line::FolderModes => Err("there is no such file in a fortress"),
-        Line::MintApart | Line::GatewayChecks => {
+        Line::MintApart | Line::GatewayChecks | Line::CleanLogs => {
             Err("its agents have the fortress's own key, for the fortress's own gateway")
         }
         Line::DoorLimits => Err("its door is the fortress's shim"),
@@ -62,8 +69,11 @@ fn none(line: Line) -> Result<(), &'static str> {
     match line {
         Line::OwnerApart
         | Line::LeaseChecked
+        | Line::NamesChecked
         | Line::MintApart
         | Line::GatewayChecks
+        | Line::CleanLogs
+        | Line::RunTime
         | Line::CleanRepository => Ok(()),
         Line::AgentUser
         | Line::Capabilities

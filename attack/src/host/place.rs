@@ -50,7 +50,7 @@ pub(super) struct Place {
     _bystander: Option<Server>,
     /// The coordinator's door of the sandbox that does nothing but wait.
     pub(super) bystander_door: Option<PathBuf>,
-    _up: Server,
+    up: Server,
     folders: Folders,
     environment: BTreeMap<String, String>,
     pub(super) target: Target,
@@ -116,7 +116,7 @@ impl Place {
         let mut place = Self {
             _bystander: None,
             bystander_door: None,
-            _up: up,
+            up,
             folders,
             environment,
             target,
@@ -132,8 +132,9 @@ impl Place {
         if !bare {
             place.stand_by()?;
         }
-        let dead = place.victim("victim-ended")?.end(&place.folders)?;
-        place.target.dead_key = Backwards::new(&dead);
+        let ended = place.victim("victim-ended")?;
+        place.target.dead = ended.leaked();
+        place.target.dead_key = Backwards::new(&ended.end(&place.folders)?);
         Ok(place)
     }
 
@@ -151,6 +152,11 @@ impl Place {
     /// Another's task, of a queue of its own, that runs.
     pub(super) fn victim(&self, queue: &str) -> anyhow::Result<Victim> {
         self.register(queue)?;
+        self.another(queue)
+    }
+
+    /// One more of that queue.
+    pub(super) fn another(&self, queue: &str) -> anyhow::Result<Victim> {
         Victim::make(&self.folders, &self.target.owner_key.text(), queue)
     }
 
@@ -164,10 +170,38 @@ impl Place {
             model: self.environment.get("ANTHROPIC_UPSTREAM_URL").cloned().unwrap_or_default(),
             owner_key: self.target.owner_key.text(),
             real_key: self.key.clone(),
+            log: self.weak_log(),
             token: victim.token.clone(),
             lease: victim.lease.clone(),
             task: victim.neighbour.task.clone(),
         }
+    }
+
+    /// Where a key stands that is not to be there: in what the servers say and keep, with the log of a weak door or
+    /// without.
+    pub(super) fn key_in_logs(&mut self, weak: bool) -> Option<String> {
+        let keys = [self.key.clone(), self.target.owner_key.text()];
+        let holds =
+            |text: &[u8]| keys.iter().any(|key| text.windows(key.len()).any(|part| part == key.as_bytes()));
+        if holds(self.up.heard().join("\n").as_bytes()) {
+            return Some("what the servers said".to_owned());
+        }
+        let mut files: Vec<_> = weak.then(|| self.weak_log()).into_iter().collect();
+        let mut folders = vec![self.folders.output(), self.folders.data.join("artifacts")];
+        let kept = fs::read_dir(&self.folders.data).into_iter().flatten().flatten();
+        files.extend(kept.map(|entry| entry.path()).filter(|path| path.is_file()));
+        while let Some(entries) = folders.pop().map(fs::read_dir) {
+            for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        let found = files.into_iter().find(|path| fs::read(path).is_ok_and(|text| holds(&text)));
+        found.map(|path| path.display().to_string())
+    }
+
+    /// Of the door that writes down too much.
+    fn weak_log(&self) -> PathBuf {
+        self.home().join("weak-door.log")
     }
 
     pub(super) fn home(&self) -> &Path {

@@ -67,6 +67,15 @@ impl Server {
     }
 }
 
+impl Server {
+    /// All that it has said until now.
+    pub(super) fn heard(&mut self) -> &[String] {
+        let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.said.extend(lines.try_iter());
+        &self.said
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

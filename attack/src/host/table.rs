@@ -30,7 +30,6 @@ pub(super) struct Row {
 /// Why an attack was not tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::enum_variant_names, reason = "they are the answer's words")]
 pub(super) enum NotTried {
     /// The launcher does not promise to hold it.
     NotPromised,
@@ -38,6 +37,8 @@ pub(super) enum NotTried {
     NotHere,
     /// The attack needs what is not there.
     NotPossible,
+    /// It does not matter which launcher it is: it is tried with another.
+    Once,
 }
 
 /// What came of it in a sandbox without its line.
@@ -108,6 +109,7 @@ impl Report {
                 NotTried::NotPromised => "not promised",
                 NotTried::NotHere => "not here",
                 NotTried::NotPossible => "not possible",
+                NotTried::Once => "tried once",
             };
             let (count, detail) = (names.len(), flat(detail));
             let which = if count > SHOWN { String::new() } else { format!(" ({})", names.join(", ")) };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     http::{Answers, ask_unix, request},
-    target::Neighbour,
+    target::{Backwards, Leaked, Neighbour},
 };
 
 /// A leased and started task, kept alive for as long as it is held.
@@ -54,6 +54,15 @@ impl Victim {
         let alive = keep_alive(&door, &task, &mine)?;
         let neighbour = Neighbour { task, queue: queue.to_owned(), worker: worker_id };
         Ok(Self { neighbour, token, lease, key, _alive: alive })
+    }
+
+    /// All that its worker shows at the door.
+    pub(super) fn leaked(&self) -> Leaked {
+        Leaked {
+            task: self.neighbour.task.clone(),
+            token: Backwards::new(&self.token),
+            lease: Backwards::new(&self.lease),
+        }
     }
 
     /// Ends it as its worker would; from then on its keys are dead.

@@ -2,7 +2,8 @@
 //! not there, and then passed on.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
     os::unix::{
@@ -29,6 +30,8 @@ pub(super) struct Behind {
     pub(super) model: String,
     pub(super) owner_key: String,
     pub(super) real_key: String,
+    /// A log that is no good.
+    pub(super) log: PathBuf,
     /// The victim's own worker's token and lease.
     pub(super) token: String,
     pub(super) lease: String,
@@ -155,6 +158,11 @@ fn coordinator(head: String, line: Line, behind: &Behind) -> (Server<'_>, String
             ];
             (Server::Unix(&behind.worker), with(&head, &own))
         }
+        Line::NamesChecked if of_victim && head.contains("/artifacts/") => {
+            let (first, rest) = head.split_once("\r\n").unwrap_or((&head, ""));
+            let before = first.split_once("/artifacts/").map_or(first, |(before, _)| before);
+            (Server::Unix(&behind.worker), format!("{before}/artifacts/any HTTP/1.1\r\n{rest}"))
+        }
         _ => (Server::Unix(&behind.worker), head),
     }
 }
@@ -162,6 +170,13 @@ fn coordinator(head: String, line: Line, behind: &Behind) -> (Server<'_>, String
 fn gateway(head: String, line: Line, behind: &Behind) -> (Server<'_>, String) {
     match line {
         Line::MintApart => (Server::Unix(&behind.admin), head),
+        Line::CleanLogs => {
+            let line = format!("{} asks for {}\n", behind.real_key, head.lines().next().unwrap_or_default());
+            // What cannot be written shows nothing, and the host finds that out.
+            let log = OpenOptions::new().create(true).append(true).open(&behind.log);
+            let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
+            (Server::Unix(&behind.gateway), head)
+        }
         Line::GatewayChecks => {
             let key = [("x-api-key", behind.real_key.as_str())];
             (Server::Tcp(behind.model.trim_start_matches("http://")), with(&head, &key))

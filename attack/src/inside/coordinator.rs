@@ -11,7 +11,7 @@ use crate::{
     attack::{Attack, Category::Coordinator, Finding},
     http::request,
     line::Line,
-    target::Target,
+    target::{Leaked, Target},
 };
 
 const fn attack(name: &'static str, line: Line, tries: &'static str, act: fn(&Target) -> Finding) -> Attack {
@@ -138,8 +138,61 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "hearing another's orders"
     ),
     worker!("forged-events", "POST", "/tasks/{task}/events", EVENTS, "speaking in another's name"),
+    attack(
+        "replayed-lease",
+        Line::LeaseChecked,
+        "another's task, by the lease of one that has ended",
+        |target| {
+            let with =
+                |attempt| verb("heartbeat", r#"{"after":0}"#, &target.neighbour.task, &target.dead, attempt);
+            tried(&["1", "2"].map(with))
+        },
+    ),
     worker!("forged-artifact", "PUT", "/tasks/{task}/artifacts/patch", "", "another's patch"),
     worker!("forged-result", "POST", "/tasks/{task}/result", REPORT, "another's result"),
+    attack(
+        "replayed-result",
+        Line::LeaseChecked,
+        "another's result, as one that was accepted before",
+        |target| {
+            tried(
+                &["1", "2"]
+                    .map(|attempt| verb("result", REPORT, &target.neighbour.task, &target.dead, attempt)),
+            )
+        },
+    ),
+    attack("other-attempt", Line::LeaseChecked, "the result of an attempt that is not", |target| {
+        let with = |attempt| verb("result", REPORT, &target.neighbour.task, &target.leaked, attempt);
+        tried(&["0", "2", "-1", "4294967296"].map(with))
+    }),
+    attack(
+        "artifact-names",
+        Line::NamesChecked,
+        "a file elsewhere on the host, by an artifact's name",
+        |target| {
+            let long = "n".repeat(5000);
+            let names = [
+                "..%2fevil",
+                "..%2f..%2f..%2fevil",
+                "%2e%2e",
+                "%2ftmp%2fevil",
+                "a%00b",
+                "a%0ab",
+                "-rf",
+                "evil%20",
+                ".hidden",
+                &long,
+            ];
+            tried(&names.map(|name| {
+                let Leaked { task, token, lease } = &target.leaked;
+                let bearer = format!("Bearer {}", token.text());
+                let lease = lease.text();
+                let headers = workers(&bearer, &lease, "1");
+                let path = format!("/tasks/{task}/artifacts/{name}");
+                request("PUT", &path, &[&headers[..], &[("Code-Workers-Sha256", EMPTY)]].concat(), "")
+            }))
+        },
+    ),
     attack("other-queue", Line::OwnerApart, "a task of another queue, without a token", |target| {
         let path =
             target.filled("/tasks/lease/{queue}?wait=0&request_id=6f1d9a50-0a5c-4a53-9a36-0b6f6f4f0003");
@@ -156,6 +209,23 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("slow-loris", Line::DoorLimits, "connections that never say what they want", |_| slow_loris()),
 ];
 
+/// What a worker's call shows.
+pub(super) fn workers<'a>(bearer: &'a str, lease: &'a str, attempt: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        ("Authorization", bearer),
+        ("Code-Workers-Protocol", "1"),
+        ("Code-Workers-Lease", lease),
+        ("Code-Workers-Attempt", attempt),
+    ]
+}
+
+/// A worker's verb for a task, with what leaked.
+pub(super) fn verb(verb: &str, body: &str, task: &str, leaked: &Leaked, attempt: &str) -> String {
+    let (bearer, lease) = (format!("Bearer {}", leaked.token.text()), leaked.lease.text());
+    let headers = [&workers(&bearer, &lease, attempt)[..], &JSON].concat();
+    request("POST", &format!("/tasks/{task}/{verb}"), &headers, body)
+}
+
 /// Through the door: held where nothing was answered well.
 fn tried(requests: &[String]) -> Finding {
     Finding::all(requests.iter().map(|request| {
@@ -166,10 +236,7 @@ fn tried(requests: &[String]) -> Finding {
             }
             Ok(answers) => Finding::Held(format!("{:?}", answers.statuses())),
             // No door is no wall: that would hold everything.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Finding::NotApplicable(format!("the door is not there: {error}"))
-            }
-            Err(error) => Finding::Held(error.to_string()),
+            Err(error) => door::cut_off(&error),
         }
     }))
 }

@@ -7,7 +7,10 @@ use std::{
 
 use protocol::inside::{COORDINATOR_DOOR, DOORS, WORK};
 
-use crate::http::{Answers, ask_tcp, ask_unix};
+use crate::{
+    attack::Finding,
+    http::{Answers, ask_tcp, ask_unix},
+};
 
 /// The coordinator's, as the relay inside serves it: `skia:7222`.
 pub(super) const COORDINATOR: u16 = 7222;
@@ -29,10 +32,22 @@ pub(super) fn gateway(bytes: &[u8]) -> io::Result<Answers> {
     ask_tcp(port.unwrap_or(GATEWAY), bytes)
 }
 
+/// What an error at a door shows: to be cut off or left without an answer is to be held; to find no door is not.
+pub(super) fn cut_off(error: &io::Error) -> Finding {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    if matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof | WouldBlock) {
+        Finding::Held(error.to_string())
+    } else {
+        Finding::NotApplicable(format!("the door is not there: {error}"))
+    }
+}
+
 /// Without a sandbox, what would be inside is below the folder that holds the work tree.
 fn bare() -> Option<PathBuf> {
     let work = env::current_dir().ok()?;
     let root = work.parent().filter(|root| *root != Path::new("/"))?;
-    let door = root.join(DOORS.trim_start_matches('/')).join(COORDINATOR_DOOR);
+    // A link to a shorter path.
+    let doors = root.join(DOORS.trim_start_matches('/')).read_link().ok()?;
+    let door = doors.join(COORDINATOR_DOOR);
     (work.ends_with(WORK.trim_start_matches('/')) && door.exists()).then_some(door)
 }

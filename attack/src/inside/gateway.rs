@@ -107,6 +107,32 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         category: Keys,
         ..attack(
+            "host-logs",
+            Line::CleanLogs,
+            "a key, in what the host writes down of what goes wrong",
+            |target| {
+                let key = own_key();
+                let fail = SAY.replace("hello", "please fail");
+                let requests = [
+                    message(&[("x-api-key", &key)], &fail),
+                    message(&[("x-api-key", &target.dead_key.text())], SAY),
+                    message(&[("x-api-key", &format!("{key}\u{1}"))], "{"),
+                    request("POST", &format!("/v1/messages?key={key}"), &[("x-api-key", &key)], "nonsense"),
+                ];
+                let answered =
+                    requests.iter().filter(|request| door::gateway(request.as_bytes()).is_ok()).count();
+                // What was written down, the host knows.
+                if answered == 0 {
+                    Finding::NotApplicable("the door is not there".to_owned())
+                } else {
+                    Finding::Held(format!("{answered} answers"))
+                }
+            },
+        )
+    },
+    Attack {
+        category: Keys,
+        ..attack(
             "error-texts",
             Line::GatewayChecks,
             "the real key, in an error that the provider gives back",
@@ -149,10 +175,7 @@ fn tried(requests: &[String], sign: &str) -> Finding {
                 Finding::Broken(format!("{first}: {:?}", answers.statuses()))
             }
             Ok(answers) => Finding::Held(format!("{:?}", answers.statuses())),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Finding::NotApplicable(format!("the door is not there: {error}"))
-            }
-            Err(error) => Finding::Held(error.to_string()),
+            Err(error) => door::cut_off(&error),
         }
     }))
 }

@@ -87,6 +87,11 @@ pub(crate) const ATTACKS: &[Attack] = &[
     kernel("io-uring", "a ring of io_uring", |_| {
         refused(&call(425, 425, [Number(4), Bytes(b"")]), "a ring is given")
     }),
+    kernel("keyring", "a key in the keyring of its user, which all containers of a kernel share", |_| {
+        // KEY_SPEC_USER_KEYRING
+        let key = [Bytes(b"user"), Bytes(b"attack"), Bytes(b"x"), Number(1), Number(-4)];
+        refused(&call(248, 217, key), "a key is kept")
+    }),
     kernel("open-by-handle", "a file of the host by its number, around all mounts", |_| {
         // The handle of inode 2, the root of most file systems, from the current folder's mount.
         const HANDLE: &[u8] = &[8, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];

@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// What the place's sandboxes may have: its `config.toml`.
-pub(crate) const SMALL: &str = "[sandbox]\nwork_mb = 64\ntmp_mb = 64\nprocesses = 100\n";
+pub(crate) const SMALL: &str =
+    "[sandbox]\nmemory_mb = 768\nwork_mb = 64\nwork_files = 5000\ntmp_mb = 64\nprocesses = 100\n";
+/// Seconds that a task may run that is to run over.
+pub(crate) const SHORT: &str = "3";
 
 /// Over [`SMALL`]'s processes.
 const MANY: usize = 150;
@@ -25,6 +28,16 @@ const MANY: usize = 150;
 const MANY_FILES: usize = 20_000;
 /// Over [`SMALL`]'s rooms.
 const MUCH: usize = 160 << 20;
+
+/// Over [`SMALL`]'s memory, and less than the cgroup behind has.
+const MUCH_MEMORY: usize = 900 << 20;
+/// Over [`SMALL`]'s files.
+const MANY_IN_WORK: usize = 6000;
+/// Longer than it takes the worker to look at the memory, and to count files.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+const COUNTED_WITHIN: Duration = Duration::from_secs(8);
+/// Longer than [`SHORT`].
+const OVER_WITHIN: Duration = Duration::from_secs(6);
 
 const fn attack(name: &'static str, line: Line, tries: &'static str, act: fn(&Target) -> Finding) -> Attack {
     Attack { name, category: Resources, tries, line, act }
@@ -49,8 +62,37 @@ pub(crate) const ATTACKS: &[Attack] = &[
     }),
     attack("full-work", Line::WorkSize, "the host's disk, through /work", |_| filled("/work")),
     attack("full-tmp", Line::TmpSize, "the host's memory, through /tmp", |_| filled("/tmp")),
+    attack("memory-bomb", Line::Memory, "all memory that there is", |_| {
+        let mut eaten = Vec::new();
+        while eaten.len() << 23 < MUCH_MEMORY {
+            eaten.push(vec![0x5a_u8; 8 << 20]);
+        }
+        outlive(SEEN_WITHIN, &format!("{} MiB are eaten", eaten.len() * 8))
+    }),
+    attack("file-flood", Line::WorkFiles, "more files than a disk has inodes", |_| {
+        let folder = Path::new(protocol::inside::WORK).join(".git/attack-files");
+        let made = fs::create_dir_all(&folder).and_then(|()| {
+            (0..MANY_IN_WORK).try_for_each(|n| File::create(folder.join(n.to_string())).map(drop))
+        });
+        match made {
+            Ok(()) => outlive(COUNTED_WITHIN, &format!("{MANY_IN_WORK} files are there")),
+            Err(error) => Finding::Held(error.to_string()),
+        }
+    }),
+    attack("overrun", Line::RunTime, "running on when the time is over", |_| {
+        outlive(OVER_WITHIN, "it still runs")
+    }),
     attack("zombies", Line::Reaping, "children that nobody waits for", |_| zombies()),
 ];
+
+/// Who is alive after this was not ended.
+fn outlive(time: Duration, gain: &str) -> Finding {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+    Finding::Broken(gain.to_owned())
+}
 
 fn processes() -> Finding {
     let spawn = || Command::new("sleep").arg("60").stdin(Stdio::null()).spawn();

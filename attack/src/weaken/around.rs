@@ -36,6 +36,13 @@ pub(super) fn prepare(
                 open_to_all(&folder, 0o777)?;
             }
         }
+        Line::Memory | Line::WorkFiles => {
+            let file = source(spec, Path::new(WORKER_CONFIG).parent().unwrap_or(Path::new("/")))?
+                .join("worker.json");
+            let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+            config["limits"] = serde_json::json!({});
+            fs::write(&file, serde_json::to_vec(&config)?)?;
+        }
         Line::ReadOnly => {
             for folder in [root.clone(), root.join(BIN.trim_start_matches('/'))] {
                 open_to_all(&folder, 0o777)?;
