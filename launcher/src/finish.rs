@@ -9,10 +9,12 @@ use protocol::client::ClientError;
 use protocol::inside::WorkerConfig;
 use protocol::problem::Code;
 use protocol::worker::WorkerEnd;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::deliver::deliver;
-use crate::folder::SandboxFolder;
+use crate::folder::{SandboxFolder, Watch};
+use crate::outbox;
 use crate::settings::Home;
 
 /// How often what could not be delivered is tried again, with the waits between: about ten minutes in all. After
@@ -38,6 +40,7 @@ pub(crate) async fn finish(folder: &SandboxFolder, home: &Home, end: &WorkerEnd)
     if let Ok(plan) = folder.plan() {
         sandbox::destroy(&folder.sandbox(), &plan.policy.id, &plan.runtime).await?;
     }
+    outbox::can_be_read(folder.outbox().folder())?;
     if let Ok(worker) = folder.worker() {
         let mut wait = FIRST_WAIT;
         for tries in 1.. {
@@ -88,16 +91,39 @@ pub(crate) fn sweep(home: &Home, queue: &protocol::QueueName) -> JoinSet<()> {
         if !ours {
             continue;
         }
-        let Ok(Some(watch)) = folder.take_over() else { continue };
         let home = home.clone();
-        sweeping.spawn(async move {
-            if let Err(error) = finish(&folder, &home, &nobody_knows()).await {
-                tracing::warn!(folder = %folder.path().display(), %error, "something is left of a sandbox");
-            }
-            drop(watch);
-        });
+        match folder.take_over() {
+            Ok(Some(watch)) => drop(sweeping.spawn(clear(folder, home, watch))),
+            // Its keeper is there, and may die before it is done.
+            Ok(None) => clear_later(folder, home),
+            Err(error) => tracing::warn!(folder = %folder.path().display(), %error, "cannot be taken over"),
+        }
     }
     sweeping
+}
+
+/// Finishes one that is taken over.
+async fn clear(folder: SandboxFolder, home: Home, watch: Watch) {
+    if let Err(error) = finish(&folder, &home, &nobody_knows()).await {
+        tracing::warn!(folder = %folder.path().display(), %error, "something is left of a sandbox");
+    }
+    drop(watch);
+}
+
+/// Finishes one whose keeper is still there, as soon as that has died, so that its task need not wait until its lease
+/// is over. A thread waits for the lock; it ends with this process.
+fn clear_later(folder: SandboxFolder, home: Home) {
+    let runtime = Handle::current();
+    let wait = move || match folder.take_over_later() {
+        Ok(Some(watch)) => drop(runtime.spawn(clear(folder, home, watch))),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(folder = %folder.path().display(), %error, "nobody waits for its keeper's end");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("sweep".to_owned()).spawn(wait) {
+        tracing::warn!(%error, "nobody waits for another keeper's end");
+    }
 }
 
 /// Removes the stores of `/work` whose sandbox has no folder any more: the run folder may be in memory, and gone with
@@ -119,12 +145,13 @@ pub(crate) fn sweep_stores(home: &Home, stores: &Path) {
 mod tests {
     use super::*;
     use crate::deliver::tests::write_report;
-    use crate::folder::{Watch, of_worker};
+    use crate::folder::of_worker;
     use crate::test_door::{Came, Door};
     use protocol::client::Endpoint;
     use protocol::folders::Folders;
     use protocol::inside::SandboxLimits;
     use protocol::{QueueName, Secret};
+    use rustix::fs::inotify;
 
     #[tokio::test]
     async fn a_report_that_is_refused_for_good_keeps_no_folder() {
@@ -191,6 +218,30 @@ mod tests {
         assert!(!was_asked_for(&elsewhere), "its keeper may want the lock just now");
         assert!(was_asked_for(&old));
         assert!(kept.path().exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_dying_keeper_still_holds_is_finished_when_it_lets_go() {
+        let place = tempfile::tempdir().unwrap();
+        let home = home(place.path());
+        let (owner, worker) = (home.folders.owner_socket(), home.folders.worker_socket());
+        let door = Door::open(&[&owner, &worker], Vec::new(), None);
+        let queue = "demo".parse().unwrap();
+        let (folder, watch) = made(&home, "dying", &queue);
+        let mut sweeping = sweep(&home, &queue);
+        assert!(sweeping.join_next().await.is_none(), "it is still kept");
+        assert!(folder.path().exists() && door.came().is_empty());
+        let (sender, mut gone) = tokio::sync::mpsc::channel(1);
+        let notify = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&notify, folder.path(), inotify::WatchFlags::DELETE_SELF).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
+            let _ = inotify::Reader::new(notify, &mut buffer).next();
+            let _ = sender.blocking_send(());
+        });
+        drop(watch);
+        tokio::time::timeout(Duration::from_secs(30), gone.recv()).await.unwrap().unwrap();
+        assert_eq!(door.came(), [Came::End]);
     }
 
     #[test]

@@ -130,6 +130,18 @@ impl SandboxFolder {
         }
     }
 
+    /// Takes it over as soon as nobody looks after it any more: waits for that, and blocks its thread meanwhile. `None`
+    /// when whoever did has removed it.
+    pub(crate) fn take_over_later(&self) -> io::Result<Option<Watch>> {
+        // Not made anew: the folder may be going away.
+        let file = match OpenOptions::new().append(true).open(self.0.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(self.0.join("lock").exists().then_some(Watch(file)))
+    }
+
     fn lock(&self, how: FlockOperation) -> io::Result<Watch> {
         let path = self.0.join("lock");
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attend::{Happened, attend, start_when_reachable};
 use crate::finish::{sweep, sweep_stores};
 use crate::lines::{News, Order, Stopped};
+use crate::outbox;
 use crate::policy::{self, work_stores};
 use crate::pool::{Decision, Pool};
 use crate::settings::{self, Config, Kind, Wish};
@@ -56,6 +57,7 @@ async fn launch(config: Config) -> anyhow::Result<u8> {
     if let Kind::None = config.kind {
         tell::mark("[no sandbox] ");
     }
+    outbox::can_be_read(&config.home.folders.run)?;
     let runtime = probe(&config).await?;
     for warning in runtime.warnings() {
         tell_error(&format!("warning: {warning}"));

@@ -20,9 +20,32 @@ const JSON_BYTES: u64 = 4 << 20;
 /// Files of events are never more: a worker's have megabytes each.
 const EVENTS_FILES: usize = 1_000;
 
-/// The lease that the worker has or had.
+/// Whether this process can look into outboxes below `folder` at all.
+///
+/// # Errors
+/// Where it may not: an outbox that cannot be read is not an empty one.
+pub(crate) fn can_be_read(folder: &Path) -> io::Result<()> {
+    match open_beneath(&Outbox::at(folder), &folder.join("."), OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(why) => Err(io::Error::other(format!(
+            "what sandboxes leave in {} cannot be looked into: openat2: {why}; a service with RestrictSUIDSGID= or a \
+             system call filter may not call it: take that out of its unit",
+            folder.display()
+        ))),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The lease that the worker has or had; one that cannot be read is told, and none.
 pub(crate) fn lease(outbox: &Outbox) -> Option<LeaseNote> {
-    read(outbox, &outbox.lease()).ok()?
+    read_lease(outbox).unwrap_or_else(|error| {
+        tracing::warn!(%error, outbox = %outbox.folder().display(), "its lease cannot be read");
+        None
+    })
+}
+
+fn read_lease(outbox: &Outbox) -> io::Result<Option<LeaseNote>> {
+    read(outbox, &outbox.lease())
 }
 
 /// The report that the worker made.
@@ -112,6 +135,7 @@ fn open(outbox: &Outbox, path: &Path) -> io::Result<Option<File>> {
 fn open_beneath(outbox: &Outbox, path: &Path, flags: OFlags) -> io::Result<Option<File>> {
     let folder = File::open(outbox.folder())?;
     let name = path.strip_prefix(outbox.folder()).map_err(io::Error::other)?;
+    let name = if name == Path::new("") { Path::new(".") } else { name };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match openat2(&folder, name, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve) {
         Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -183,6 +207,19 @@ mod tests {
         )
         .unwrap();
         assert!(report(&outbox).is_err());
+        symlink(&secret, outbox.lease()).unwrap();
+        assert!(read_lease(&outbox).is_err(), "it is not read as none");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_no_empty_one() {
+        let (folder, outbox) = outbox();
+        can_be_read(outbox.folder()).unwrap();
+        can_be_read(&outbox.folder().join("not-there")).unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let told = can_be_read(&file).unwrap_err().to_string();
+        assert!(told.contains("openat2") && told.contains("RestrictSUIDSGID="), "{told}");
     }
 
     #[tokio::test]
