@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use http::Uri;
 use protocol::{
-    Secret, Usd,
+    Usd,
     folders::Folders,
     settings::{Faults, Key, Settings},
 };
@@ -13,8 +12,10 @@ use crate::{
     ledger::DayLimits,
     prices::{ModelPrice, Rates},
     provider::Provider,
-    upstream::Upstream,
+    upstream::Upstreams,
 };
+
+mod upstreams;
 
 /// What the program is told.
 #[derive(Debug)]
@@ -30,9 +31,9 @@ pub struct Config {
     /// The ledger's file.
     pub database: PathBuf,
     /// Anthropic's API.
-    pub anthropic: Upstream,
+    pub anthropic: Upstreams,
     /// OpenAI's API.
-    pub openai: Upstream,
+    pub openai: Upstreams,
     /// What a day may cost where the owner has set nothing.
     pub days: DayLimits,
     /// Prices that stand before the bundled ones, by model.
@@ -55,8 +56,8 @@ impl Config {
             admin_socket: folders.gateway_admin_socket(),
             run: folders.run.clone(),
             database: folders.gateway_db(),
-            anthropic: upstream(&mut settings, Provider::Anthropic),
-            openai: upstream(&mut settings, Provider::OpenAi),
+            anthropic: upstreams::read(&mut settings, Provider::Anthropic),
+            openai: upstreams::read(&mut settings, Provider::OpenAi),
             days: DayLimits {
                 day: settings.optional(&Key::DAY_BUDGET),
                 repo: settings.optional(&Key::REPO_DAY_BUDGET),
@@ -66,45 +67,6 @@ impl Config {
         };
         settings.finish(config)
     }
-}
-
-fn upstream(settings: &mut Settings, provider: Provider) -> Upstream {
-    let (url, key_env, key, default_url) = match provider {
-        Provider::Anthropic => {
-            (Key::ANTHROPIC_URL, Key::ANTHROPIC_KEY_ENV, Key::ANTHROPIC_KEY, "https://api.anthropic.com")
-        }
-        Provider::OpenAi => (Key::OPENAI_URL, Key::OPENAI_KEY_ENV, Key::OPENAI_KEY, "https://api.openai.com"),
-    };
-    let said = settings.or(&url, default_url.to_owned());
-    let base_url = match base_url(&said) {
-        Ok(base) => base,
-        Err(why) => {
-            let (env, file) = (url.env.unwrap_or_default(), url.file.unwrap_or_default());
-            settings.fault(format!("{env} or {file}: {why}"));
-            default_url.to_owned()
-        }
-    };
-    let usual = key.env.unwrap_or_default();
-    let key_variable = settings.or(&key_env, usual.to_owned());
-    let key = settings.variable(&key_variable);
-    if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-        settings
-            .fault(format!("{key_variable}: is not usable as a key: it holds spaces or control characters"));
-    }
-    Upstream { provider, base_url, key: key.map(Secret::new), key_variable }
-}
-
-/// A base URL without its end: clients write it with `/v1` or without.
-fn base_url(said: &str) -> Result<String, String> {
-    let base = said.trim_end_matches('/');
-    let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
-    let uri: Uri = base.parse().map_err(|error| format!("{said:?} is not a URL: {error}"))?;
-    let known = matches!(uri.scheme_str(), Some("http" | "https"));
-    let host = uri.authority().is_some_and(|at| !at.host().is_empty() && !at.as_str().contains('@'));
-    if !known || !host || uri.query().is_some() {
-        return Err(format!("{said:?} is not of the form http://HOST[:PORT][/PATH] or https://…"));
-    }
-    Ok(base.to_owned())
 }
 
 fn prices(settings: &mut Settings) -> BTreeMap<String, ModelPrice> {
@@ -189,7 +151,8 @@ fn rate(table: &toml::Table, name: &str) -> Result<Option<u64>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::settings::Sources;
+    use crate::upstream::Credential;
+    use protocol::{Secret, settings::Sources};
 
     fn read(environment: &[(&str, &str)], file: &str) -> Result<Config, Faults> {
         let environment: BTreeMap<String, String> =
@@ -204,9 +167,9 @@ mod tests {
     fn a_base_url_with_and_without_its_end() {
         for said in ["http://127.0.0.1:9/x", "http://127.0.0.1:9/x/", "http://127.0.0.1:9/x/v1/"] {
             let config = read(&[("OPENAI_UPSTREAM_URL", said)], "").unwrap();
-            assert_eq!(config.openai.base_url, "http://127.0.0.1:9/x");
-            assert!(config.openai.is_usable());
-            assert!(!config.anthropic.is_usable());
+            assert_eq!(config.openai.first().base_url, "http://127.0.0.1:9/x");
+            assert!(config.openai.first().is_usable());
+            assert!(!config.anthropic.first().is_usable());
         }
     }
 
@@ -214,7 +177,55 @@ mod tests {
     fn the_variable_of_a_key_can_be_named() {
         let env = [("MY_KEY", "k"), ("ANTHROPIC_API_KEY", "other")];
         let config = read(&env, "upstream.anthropic.api_key_env = 'MY_KEY'").unwrap();
-        assert_eq!(config.anthropic.key, Some(Secret::new("k")));
+        assert_eq!(config.anthropic.first().credential, Some(Credential::ApiKey(Secret::new("k"))));
+    }
+
+    #[test]
+    fn more_upstreams_and_keys_of_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "sk-file\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let file = format!(
+            "upstream.anthropic.api_key_file = {path:?}
+             [[upstream.anthropic.more]]
+             base_url = 'https://other.example/v1'
+             api_key_env = 'OTHER'
+             bearer = true
+             [[upstream.anthropic.more]]
+             api_key_file = {path:?}"
+        );
+        mode(0o600);
+        let config = read(&[("OTHER", "sk-other"), ("ANTHROPIC_API_KEY", "not this")], &file).unwrap();
+        let told: Vec<_> = config
+            .anthropic
+            .all()
+            .map(|upstream| (upstream.base_url.as_str(), upstream.credential.clone().unwrap()))
+            .collect();
+        let of_file = Credential::ApiKey(Secret::new("sk-file"));
+        let other = Credential::Bearer(Secret::new("sk-other"));
+        let usual = "https://api.anthropic.com";
+        assert_eq!(told, [(usual, of_file.clone()), ("https://other.example", other), (usual, of_file)]);
+        let faults = read(&[], &file).unwrap_err().to_string();
+        assert!(faults.contains("number 1: OTHER holds no key"), "{faults}");
+        mode(0o640);
+        let faults = read(&[("OTHER", "k")], &file).unwrap_err().to_string();
+        assert!(faults.contains("chmod 600"), "{faults}");
+        for wrong in ["api_key = 'k'", "base_url = 'x'", "base_url = 'https://x'", "bearer = 1"] {
+            let faults = read(&[], &format!("[[upstream.openai.more]]\n{wrong}")).unwrap_err().to_string();
+            assert!(faults.contains("[[upstream.openai.more]], number 1"), "{faults}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_stands_where_there_is_no_key() {
+        let token = ("ANTHROPIC_AUTH_TOKEN", "t");
+        let credential =
+            |environment: &[_]| read(environment, "").unwrap().anthropic.first().credential.clone();
+        assert_eq!(credential(&[token]), Some(Credential::Bearer(Secret::new("t"))));
+        let key = ("ANTHROPIC_API_KEY", "k");
+        assert_eq!(credential(&[token, key]), Some(Credential::ApiKey(Secret::new("k"))));
     }
 
     #[test]

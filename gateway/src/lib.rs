@@ -28,7 +28,7 @@ use ledger::Ledger;
 use prices::PriceList;
 use provider::Provider;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use upstream::{Upstream, UpstreamClient};
+use upstream::{UpstreamClient, Upstreams};
 
 /// What all doors share.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ pub struct Gateway {
     /// The bodies on their way in.
     pub uploads: Arc<http::Uploads>,
     /// Anthropic's API.
-    pub anthropic: Upstream,
+    pub anthropic: Upstreams,
     /// OpenAI's API.
-    pub openai: Upstream,
+    pub openai: Upstreams,
     /// Calls both.
     pub client: UpstreamClient,
     /// Requests that are not settled yet, also those whose client has gone.
@@ -54,9 +54,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The upstream of a provider.
+    /// The upstreams of a provider.
     #[must_use]
-    pub fn upstream(&self, provider: Provider) -> &Upstream {
+    pub fn upstreams(&self, provider: Provider) -> &Upstreams {
         match provider {
             Provider::Anthropic => &self.anthropic,
             Provider::OpenAi => &self.openai,

@@ -21,7 +21,7 @@ use gateway::{
     sockets, upstream,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -81,6 +81,7 @@ async fn main() -> ExitCode {
         log.init();
     }
     raise_open_files();
+    keep_out_of_core_files();
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,6 +97,16 @@ fn raise_open_files() {
     let hard = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
         tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// A core file would hold the real keys, and so would what another process reads that traces this one.
+fn keep_out_of_core_files() {
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!("core files cannot be switched off: {error}");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("tracing cannot be switched off: {error}");
     }
 }
 
@@ -167,12 +178,12 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
         sockets::private_folder(folder).with_context(|| folder.display().to_string())?;
     }
     let base_urls = [
-        (Provider::Anthropic, config.anthropic.base_url.clone()),
-        (Provider::OpenAi, config.openai.base_url.clone()),
+        (Provider::Anthropic, config.anthropic.first().base_url.clone()),
+        (Provider::OpenAi, config.openai.first().base_url.clone()),
     ];
     let prices = PriceList::new(config.prices, base_urls.into());
-    for upstream in [&config.anthropic, &config.openai] {
-        if !upstream.is_loopback() && upstream.key.is_some() && upstream.base_url.starts_with("http://") {
+    for upstream in config.anthropic.all().chain(config.openai.all()) {
+        if !upstream.is_loopback() && upstream.key().is_some() && upstream.base_url.starts_with("http://") {
             tracing::warn!("{} is called without TLS, so its key can be read on the way", upstream.base_url);
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     provider::Provider,
 };
 
-/// Time to connect, name resolution included.
+/// Time to connect, name resolution and TLS included.
 const CONNECT: Duration = Duration::from_secs(15);
 /// An idle connection is dropped before the far end does it, which would race with a request.
 const IDLE: Duration = Duration::from_secs(30);
@@ -45,9 +45,70 @@ pub struct Upstream {
     /// `http[s]://HOST[:PORT][/PATH]`, without `/v1` and without a slash at its end.
     pub base_url: String,
     /// The real key.
-    pub key: Option<Secret>,
-    /// The variable that holds the key, for whoever has to set it.
-    pub key_variable: String,
+    pub credential: Option<Credential>,
+    /// The variable or file that holds the key, for whoever has to set it.
+    pub key_name: String,
+}
+
+/// How a real key is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// As the provider's API keys are.
+    ApiKey(Secret),
+    /// As `Authorization: Bearer`, whatever the provider.
+    Bearer(Secret),
+}
+
+impl Credential {
+    /// The key itself.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Self::ApiKey(key) | Self::Bearer(key) => key,
+        }
+    }
+
+    fn header(&self, provider: Provider) -> (HeaderName, String) {
+        match (self, provider) {
+            (Self::ApiKey(key), Provider::Anthropic) => {
+                (HeaderName::from_static("x-api-key"), key.expose().to_owned())
+            }
+            (Self::ApiKey(key), Provider::OpenAi) | (Self::Bearer(key), _) => {
+                (header::AUTHORIZATION, format!("Bearer {}", key.expose()))
+            }
+        }
+    }
+}
+
+/// A provider's upstreams, in the order in which they are tried.
+#[derive(Debug)]
+pub struct Upstreams {
+    first: Arc<Upstream>,
+    more: Vec<Arc<Upstream>>,
+}
+
+impl Upstreams {
+    /// The first, and those that are tried when it cannot be reached.
+    #[must_use]
+    pub fn new(first: Upstream, more: Vec<Upstream>) -> Self {
+        Self { first: Arc::new(first), more: more.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The one that is tried first.
+    #[must_use]
+    pub fn first(&self) -> &Arc<Upstream> {
+        &self.first
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Those that can be asked at all.
+    pub fn usable(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.all().filter(|upstream| upstream.is_usable())
+    }
 }
 
 impl Upstream {
@@ -62,7 +123,7 @@ impl Upstream {
     /// Whether a request can be sent at all.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.key.is_some() || self.is_loopback()
+        self.credential.is_some() || self.is_loopback()
     }
 
     /// A request with the real key, and of the client's headers only those that the API knows.
@@ -95,11 +156,8 @@ impl Upstream {
         request = request
             .header(header::ACCEPT_ENCODING, "identity")
             .header(header::USER_AGENT, concat!("code-workers-gateway/", env!("CARGO_PKG_VERSION")));
-        if let Some(key) = &self.key {
-            let (name, value) = match self.provider {
-                Provider::Anthropic => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
-                Provider::OpenAi => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
-            };
+        if let Some(credential) = &self.credential {
+            let (name, value) = credential.header(self.provider);
             let mut value = HeaderValue::try_from(value)?;
             value.set_sensitive(true);
             request = request.header(name, value);
@@ -107,10 +165,16 @@ impl Upstream {
         request.body(Full::new(body))
     }
 
+    /// The real key, wherever it has one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Secret> {
+        self.credential.as_ref().map(Credential::secret)
+    }
+
     /// Takes the real key out of what the upstream said.
     #[must_use]
     pub fn scrub(&self, text: &[u8]) -> Bytes {
-        match &self.key {
+        match self.key() {
             Some(key) if memchr::memmem::find(text, key.expose().as_bytes()).is_some() => {
                 String::from_utf8_lossy(text).replace(key.expose(), "[key removed]").into()
             }
@@ -122,8 +186,7 @@ impl Upstream {
     #[must_use]
     pub fn headers_for_client(&self, from: &HeaderMap) -> HeaderMap {
         let shows_key = |value: &HeaderValue| {
-            self.key
-                .as_ref()
+            self.key()
                 .is_some_and(|key| memchr::memmem::find(value.as_bytes(), key.expose().as_bytes()).is_some())
         };
         from.iter()
@@ -180,7 +243,7 @@ fn passes_downward(name: &HeaderName) -> bool {
 }
 
 /// Calls upstreams over HTTP/1.1, with connections kept.
-pub type UpstreamClient = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
+pub type UpstreamClient = Client<Timed<HttpsConnector<HttpConnector<Resolver>>>, Full<Bytes>>;
 
 /// The client of all upstreams. Certificates are checked against the system's, or, where it has none, against
 /// Mozilla's. A proxy of the environment is not used: name its address as the base URL where there must be one.
@@ -203,7 +266,35 @@ pub fn client() -> UpstreamClient {
         .pool_idle_timeout(IDLE)
         // Answers mostly trickle; with many open a large buffer for each is what the memory goes to.
         .http1_read_buf_exact_size(READ_BYTES)
-        .build(connector)
+        .build(Timed(connector, CONNECT))
+}
+
+/// Gives up a connection that is not ready in time: a server that accepts and then says nothing is not reached.
+#[derive(Debug, Clone)]
+pub struct Timed<C>(C, Duration);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<C> tower_service::Service<Uri> for Timed<C>
+where
+    C: tower_service::Service<Uri, Error = BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, time) = (self.0.call(uri), self.1);
+        Box::pin(async move {
+            let late = || format!("no connection within {} s", time.as_secs());
+            tokio::time::timeout(time, connecting).await.unwrap_or_else(|_| Err(late().into()))
+        })
+    }
 }
 
 /// Names to addresses without the C library, which a static program cannot ask safely.
@@ -236,5 +327,48 @@ impl tower_service::Service<Name> for Resolver {
             let found = resolver.lookup_ip(name.as_str()).await.map_err(std::io::Error::other)?;
             Ok(found.iter().map(|ip| SocketAddr::new(ip, 0)).collect::<Vec<_>>().into_iter())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_service::Service as _;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Mute;
+
+    impl tower_service::Service<Uri> for Mute {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Pending<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Uri) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let connected = Timed(Mute, Duration::from_millis(1)).call(Uri::from_static("https://x")).await;
+        assert!(connected.unwrap_err().to_string().contains("no connection within"));
+    }
+
+    #[test]
+    fn closed_betas_are_taken_out_and_named() {
+        let headers = |value: &'static str| [(BETA.parse().unwrap(), HeaderValue::from_static(value))];
+        let open = |value| {
+            open_betas(&HeaderValue::from_static(value)).map(|kept| kept.to_str().unwrap().to_owned())
+        };
+        assert_eq!(open("a-1, b-2").as_deref(), Some("a-1, b-2"));
+        assert_eq!(open("a-1,Skills-2025-10-02, b-2").as_deref(), Some("a-1,b-2"));
+        assert_eq!(open("mcp-client-2025-11-20"), None);
+        let closed = closed_betas(&HeaderMap::from_iter(headers("a-1, mcp-client-2025-11-20")));
+        assert_eq!(closed, ["mcp-client-2025-11-20"]);
     }
 }

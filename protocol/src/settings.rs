@@ -245,11 +245,16 @@ impl Settings {
     }
 
     /// The names of the variables that hold real keys, which are for the gateway alone.
-    pub fn real_key_variables(&mut self) -> [String; 2] {
-        let mut name = |named_by, usual: &Key| {
-            self.optional(named_by).unwrap_or_else(|| usual.env.unwrap_or_default().to_owned())
-        };
-        [name(&Key::ANTHROPIC_KEY_ENV, &Key::ANTHROPIC_KEY), name(&Key::OPENAI_KEY_ENV, &Key::OPENAI_KEY)]
+    pub fn real_key_variables(&mut self) -> Vec<String> {
+        let usual = [&Key::ANTHROPIC_KEY, &Key::OPENAI_KEY, &Key::ANTHROPIC_TOKEN];
+        let mut names: Vec<String> = usual.iter().filter_map(|key| key.env).map(str::to_owned).collect();
+        names.extend(
+            [&Key::ANTHROPIC_KEY_ENV, &Key::OPENAI_KEY_ENV].into_iter().filter_map(|key| self.optional(key)),
+        );
+        for entry in [&Key::ANTHROPIC_MORE, &Key::OPENAI_MORE].into_iter().flat_map(|key| self.tables(key)) {
+            names.extend(entry.get("api_key_env").and_then(toml::Value::as_str).map(str::to_owned));
+        }
+        names
     }
 
     /// Whether logs are for machines.
@@ -273,6 +278,19 @@ impl Settings {
         strings.unwrap_or_else(|| {
             let name = key.file.unwrap_or_default();
             self.faults.add(format!("{name} in {}: a list of strings is wanted here", self.file_path));
+            Vec::new()
+        })
+    }
+
+    /// A list of tables from the configuration file.
+    pub fn tables(&mut self, key: &Key) -> Vec<toml::Table> {
+        let Some(value) = key.file.and_then(|name| lookup(&self.file, name)) else { return Vec::new() };
+        let tables = value
+            .as_array()
+            .and_then(|all| all.iter().map(|one| one.as_table().cloned()).collect::<Option<_>>());
+        tables.unwrap_or_else(|| {
+            let name = key.file.unwrap_or_default();
+            self.faults.add(format!("{name} in {}: a list of tables is wanted: [[{name}]]", self.file_path));
             Vec::new()
         })
     }

@@ -14,8 +14,8 @@ use crate::{
     Gateway,
     encoding::{self, Encoding},
     http::{BODY_BYTES, Upload},
-    provider::Provider,
     refusal::Refusal,
+    upstream::{Upstream, UpstreamClient},
 };
 
 mod lesson;
@@ -41,6 +41,8 @@ const ERROR_BYTES: usize = 256 * 1024;
 type Answered =
     Either<Incoming, StreamBody<Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>>>;
 
+/// Why there is no answer.
+type Failure = hyper_util::client::legacy::Error;
 /// Why a body broke off.
 type AnswerError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -62,13 +64,53 @@ fn decoded(answer: http::Response<Incoming>) -> http::Response<Answered> {
     http::Response::from_parts(parts, body)
 }
 
+/// A request for one upstream.
+#[derive(Debug)]
+pub struct Way {
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// With the real key in it.
+    pub request: Request<Full<Bytes>>,
+}
+
+/// The upstreams that are tried, one after the other, until one can be reached.
+#[derive(Debug)]
+pub struct Ways {
+    /// The one that usually answers.
+    pub first: Way,
+    /// Tried only when nothing has been sent yet.
+    pub others: Vec<Way>,
+}
+
+impl Ways {
+    /// The answer, whatever it is, of the first upstream that could be reached, or why the last could not be.
+    async fn ask(
+        self,
+        client: &UpstreamClient,
+    ) -> (Arc<Upstream>, Result<http::Response<Incoming>, Failure>) {
+        let Self { first: mut way, others } = self;
+        let mut others = others.into_iter();
+        loop {
+            match (client.request(way.request).await, others.next()) {
+                (Err(error), Some(next)) if error.is_connect() => {
+                    tracing::warn!(
+                        "{}; trying {}",
+                        unreachable(&way.upstream, &error).message(),
+                        next.upstream.base_url
+                    );
+                    way = next;
+                }
+                (answer, _) => return (way.upstream, answer),
+            }
+        }
+    }
+}
+
 /// A request that is ready to be sent.
 #[derive(Debug)]
 pub struct Call {
-    /// Whose API it goes to.
-    pub provider: Provider,
-    /// With the real key in it.
-    pub request: Request<Full<Bytes>>,
+    /// Where it may go.
+    pub ways: Ways,
     /// The room that its body takes, given back when the provider has answered.
     pub upload: Option<Upload>,
     /// For requests that cost something.
@@ -85,11 +127,11 @@ pub async fn start(gateway: &Arc<Gateway>, call: Call) -> Result<Response, Refus
 
 async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
     let under_way = gateway.under_way.token();
-    let Call { provider, request, upload, mut metered } = call;
+    let Call { ways, upload, mut metered } = call;
     if let Some(metered) = &mut metered {
         metered.sending();
     }
-    let answer = gateway.client.request(request).await;
+    let (upstream, answer) = ways.ask(&gateway.client).await;
     drop(upload);
     let answer = match answer {
         Ok(answer) => answer,
@@ -98,17 +140,17 @@ async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal
                 // Nothing was sent, so nothing can be billed.
                 release(metered);
             }
-            return Err(unreachable(&gateway, provider, &error));
+            return Err(unreachable(&upstream, &error));
         }
     };
     let answer = decoded(answer);
     if !answer.status().is_success() {
         release(metered);
-        return refused(&gateway, provider, answer).await;
+        return refused(&upstream, answer).await;
     }
     if answer.headers().contains_key(header::CONTENT_ENCODING) {
         // It was asked for as it is; what nobody here can read cannot be metered.
-        let base = &gateway.upstream(provider).base_url;
+        let base = &upstream.base_url;
         let sentence = format!("{base} answered in an encoding that was not asked for and is not known here");
         return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
     }
@@ -116,16 +158,15 @@ async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal
     let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
     match metered {
         Some(metered) if streams => {
-            let upstream = gateway.upstream(provider);
             let (parts, body) = answer.into_parts();
-            let scrubber = Scrubber::new(upstream.key.clone());
+            let scrubber = Scrubber::new(upstream.key().cloned());
             let stream = Stream::new(&gateway, body, metered, scrubber, under_way);
             let mut response = Response::new(Body::new(stream));
             *response.status_mut() = parts.status;
             *response.headers_mut() = upstream.headers_for_client(&parts.headers);
             Ok(response)
         }
-        metered => whole(&gateway, provider, answer, metered).await,
+        metered => whole(&upstream, answer, metered).await,
     }
 }
 
@@ -142,12 +183,10 @@ async fn collect(body: Answered, limit: usize) -> Option<Bytes> {
 
 /// An answer that is not a stream: read to its end, charged, and only then passed on.
 async fn whole(
-    gateway: &Gateway,
-    provider: Provider,
+    upstream: &Upstream,
     answer: http::Response<Answered>,
     metered: Option<Metered>,
 ) -> Result<Response, Refusal> {
-    let upstream = gateway.upstream(provider);
     let (parts, body) = answer.into_parts();
     let Some(body) = collect(body, BODY_BYTES).await else {
         let sentence = format!("{} broke off in the middle of its answer", upstream.base_url);
@@ -162,12 +201,7 @@ async fn whole(
     Ok(response)
 }
 
-async fn refused(
-    gateway: &Gateway,
-    provider: Provider,
-    answer: http::Response<Answered>,
-) -> Result<Response, Refusal> {
-    let upstream = gateway.upstream(provider);
+async fn refused(upstream: &Upstream, answer: http::Response<Answered>) -> Result<Response, Refusal> {
     let (parts, body) = answer.into_parts();
     tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.base_url, "the upstream refused");
     if parts.status == StatusCode::UNAUTHORIZED {
@@ -177,7 +211,7 @@ async fn refused(
             "upstream_key_refused",
             format!(
                 "{} refused the gateway's own key: see that {} is right",
-                upstream.base_url, upstream.key_variable
+                upstream.base_url, upstream.key_name
             ),
         ));
     }
@@ -197,12 +231,12 @@ async fn refused(
     }
 }
 
-fn unreachable(gateway: &Gateway, provider: Provider, error: &hyper_util::client::legacy::Error) -> Refusal {
+fn unreachable(upstream: &Upstream, error: &Failure) -> Refusal {
     let mut why: &dyn std::error::Error = error;
     while let Some(source) = why.source() {
         why = source;
     }
-    let base = &gateway.upstream(provider).base_url;
+    let base = &upstream.base_url;
     let sentence =
         format!("{base} cannot be reached: {why}: see that it is right, and that this machine is online");
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence)

@@ -89,16 +89,16 @@ fn known<T>(found: Option<T>, what: &str) -> Result<Json<T>, Fault> {
 }
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Json<GatewayHealth> {
-    let upstream = |upstream: &Upstream| UpstreamHealth {
+    let upstream = |upstream: &Arc<Upstream>| UpstreamHealth {
         provider: upstream.provider.name().to_owned(),
         base_url: upstream.base_url.clone(),
-        usable: upstream.key.is_some() || upstream.is_loopback(),
-        key_variable: upstream.key_variable.clone(),
+        usable: upstream.is_usable(),
+        key_variable: upstream.key_name.clone(),
     };
     Json(GatewayHealth {
         status: "ok".to_owned(),
         requests_under_way: gateway.under_way.len().try_into().unwrap_or(u64::MAX),
-        upstreams: [&gateway.anthropic, &gateway.openai].map(upstream).into(),
+        upstreams: gateway.anthropic.all().chain(gateway.openai.all()).map(upstream).collect(),
     })
 }
 

@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use protocol::Secret;
@@ -16,12 +17,12 @@ use super::uploads;
 use crate::{
     Gateway,
     body::Request as Body,
-    exchange::{self, Call, Lesson, Metered},
+    exchange::{self, Call, Lesson, Metered, Way, Ways},
     ledger::Holder,
     meter::Meter,
     provider::{Api, Provider},
     refusal::Refusal,
-    upstream,
+    upstream::{self, Upstream},
 };
 
 /// Where a request leads.
@@ -102,31 +103,44 @@ fn holder(gateway: &Gateway, headers: &HeaderMap) -> Result<Holder, Refusal> {
     Ok(gateway.ledger.holder(&Secret::new(key), Timestamp::now())?)
 }
 
-fn usable(gateway: &Gateway, provider: Provider) -> Result<(), Refusal> {
-    let upstream = gateway.upstream(provider);
-    if upstream.is_usable() {
-        return Ok(());
-    }
+/// The same request to each upstream that can be asked, in their order.
+fn ways(
+    gateway: &Gateway,
+    provider: Provider,
+    make: impl Fn(&Upstream) -> Result<Request<Full<Bytes>>, http::Error>,
+) -> Result<Ways, Refusal> {
+    let way = |upstream: &Arc<Upstream>| {
+        let request = make(upstream).map_err(|error| internal(&error))?;
+        Ok(Way { upstream: Arc::clone(upstream), request })
+    };
+    let mut usable = gateway.upstreams(provider).usable();
+    let first = usable.next().ok_or_else(|| no_key(gateway, provider)).and_then(way)?;
+    Ok(Ways { first, others: usable.map(way).collect::<Result<_, Refusal>>()? })
+}
+
+fn no_key(gateway: &Gateway, provider: Provider) -> Refusal {
     // 400, for that is what makes every agent stop at once.
-    Err(Refusal::new(
+    Refusal::new(
         StatusCode::BAD_REQUEST,
         "no_upstream_key",
         format!(
             "the gateway has no key for {}: set {} in its environment or .env and start it again",
             provider.name(),
-            upstream.key_variable
+            gateway.upstreams(provider).first().key_name
         ),
-    ))
+    )
+}
+
+fn usable(gateway: &Gateway, provider: Provider) -> Result<(), Refusal> {
+    gateway.upstreams(provider).usable().next().map(|_| ()).ok_or_else(|| no_key(gateway, provider))
 }
 
 async fn models(gateway: &Arc<Gateway>, provider: Provider, parts: &Parts) -> Result<Response, Refusal> {
     holder(gateway, &parts.headers)?;
-    usable(gateway, provider)?;
-    let request = gateway
-        .upstream(provider)
-        .request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
-        .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, upload: None, metered: None }).await
+    let ways = ways(gateway, provider, |upstream| {
+        upstream.request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
+    })?;
+    exchange::start(gateway, Call { ways, upload: None, metered: None }).await
 }
 
 async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -> Result<Response, Refusal> {
@@ -165,11 +179,9 @@ async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -
         let metered = Metered::new(reservation, price, lesson, Meter::new(api), drop_usage);
         (body, Some(metered))
     };
-    let request = gateway
-        .upstream(provider)
-        .request(Method::POST, &path, &headers, body)
-        .map_err(|error| internal(&error))?;
-    exchange::start(gateway, Call { provider, request, upload: Some(upload), metered }).await
+    let ways =
+        ways(gateway, provider, |upstream| upstream.request(Method::POST, &path, &headers, body.clone()))?;
+    exchange::start(gateway, Call { ways, upload: Some(upload), metered }).await
 }
 
 fn unpriced(model: &str) -> Refusal {

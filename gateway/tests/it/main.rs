@@ -16,4 +16,5 @@ mod house;
 mod passing;
 mod program;
 mod secrets;
+mod upstreams;
 mod usable;

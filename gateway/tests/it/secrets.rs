@@ -76,3 +76,13 @@ async fn no_file_of_the_gateway_holds_a_key() {
     }
     assert!(files > 0);
 }
+
+#[tokio::test]
+async fn no_core_file_holds_a_key() {
+    let house = House::before("http://127.0.0.1:9");
+    let gateway = house.open().await;
+    let process = gateway.process.id().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}

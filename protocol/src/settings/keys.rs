@@ -36,10 +36,18 @@ impl Key {
         ANTHROPIC_URL = Some("ANTHROPIC_UPSTREAM_URL"), Some("upstream.anthropic.base_url");
         /// The variable that holds its key.
         ANTHROPIC_KEY_ENV = None, Some("upstream.anthropic.api_key_env");
+        /// The file that holds its key, instead of a variable.
+        ANTHROPIC_KEY_FILE = None, Some("upstream.anthropic.api_key_file");
+        /// Others that are tried, in their order, when the first cannot be reached.
+        ANTHROPIC_MORE = None, Some("upstream.anthropic.more");
         /// OpenAI's API, or one that speaks it.
         OPENAI_URL = Some("OPENAI_UPSTREAM_URL"), Some("upstream.openai.base_url");
         /// The variable that holds its key.
         OPENAI_KEY_ENV = None, Some("upstream.openai.api_key_env");
+        /// The file that holds its key, instead of a variable.
+        OPENAI_KEY_FILE = None, Some("upstream.openai.api_key_file");
+        /// Others that are tried, in their order, when the first cannot be reached.
+        OPENAI_MORE = None, Some("upstream.openai.more");
         /// Anthropic's key, unless `upstream.anthropic.api_key_env` names another variable.
         ANTHROPIC_KEY = Some("ANTHROPIC_API_KEY"), None, secret;
         /// OpenAI's key, unless `upstream.openai.api_key_env` names another variable.
@@ -54,6 +62,8 @@ impl Key {
         BIFROST_PASSWORD = Some("BIFROST_PASSWORD"), None, secret;
         /// The providers that keys may use, as Bifrost names them.
         BIFROST_PROVIDERS = None, Some("bifrost.providers");
+        /// A bearer token for Anthropic's API, where there is no key.
+        ANTHROPIC_TOKEN = Some("ANTHROPIC_AUTH_TOKEN"), None, secret;
         /// Prices of models that the bundled table lacks, or has wrong: USD for a million tokens.
         PRICES = None, Some("price.*");
         /// What all may spend on a day (UTC) where the owner has set nothing: decimal USD.

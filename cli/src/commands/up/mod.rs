@@ -43,11 +43,7 @@ pub(crate) async fn run(config: Option<&Path>) -> Result<Exit, Failure> {
                 .flat_map(|file| [OsString::from("--config"), file.into()])
                 .collect(),
             // Each holds its own secret alone.
-            hidden: if program == GATEWAY {
-                vec![owner_key::VARIABLE.to_owned()]
-            } else {
-                real_keys.to_vec()
-            },
+            hidden: if program == GATEWAY { vec![owner_key::VARIABLE.to_owned()] } else { real_keys.clone() },
             address: address.clone(),
         };
         running.spawn(server::keep_running(server, answered.clone(), stop.clone()));
