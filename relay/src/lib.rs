@@ -10,6 +10,7 @@ pub mod dial;
 pub mod limits;
 pub mod listen;
 pub mod pipes;
+mod seldom;
 pub mod server;
 mod short_path;
 pub mod socket;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +16,7 @@ use crate::dial::dial;
 use crate::limits::{Activity, Cut, Limits};
 use crate::listen::Listener;
 use crate::pipes::Pipes;
+use crate::seldom::Seldom;
 use crate::socket::Socket;
 
 /// The pause after an accept that found no file or memory, unless a connection ends before.
@@ -28,6 +29,8 @@ struct Shared {
     limits: Limits,
     pipes: Pipes,
     counters: Arc<Counters>,
+    /// A worker that finds no server asks many times a second.
+    no_dial: Seldom,
 }
 
 /// Relays every connection of `listener` to `dial` until `shutdown`.
@@ -40,7 +43,8 @@ pub async fn run(
     counters: Arc<Counters>,
     shutdown: CancellationToken,
 ) {
-    let shared = Arc::new(Shared { dial, limits, pipes: Pipes::default(), counters });
+    let shared =
+        Arc::new(Shared { dial, limits, pipes: Pipes::default(), counters, no_dial: Seldom::default() });
     let places = Arc::new(Semaphore::new(limits.max_connections.get().min(Semaphore::MAX_PERMITS)));
     let mut running = JoinSet::new();
     let mut full = false;
@@ -121,7 +125,7 @@ impl Drop for Open<'_> {
 }
 
 async fn relay(client: Socket, shared: Arc<Shared>, place: OwnedSemaphorePermit) {
-    let Shared { dial: to, limits, pipes, counters } = &*shared;
+    let Shared { dial: to, limits, pipes, counters, no_dial } = &*shared;
     let _open = Open::new(counters);
     let activity = Activity::begin();
     match dial(to).await {
@@ -138,7 +142,11 @@ async fn relay(client: Socket, shared: Arc<Shared>, place: OwnedSemaphorePermit)
             }
         },
         Err(error) => {
-            tracing::warn!("cannot dial {}: {error}; the client is disconnected", to.get());
+            if let Some(kept) = no_dial.say(Instant::now()) {
+                let before =
+                    if kept == 0 { String::new() } else { format!(" ({kept} more since it was said)") };
+                tracing::warn!("cannot dial {}: {error}; the client is disconnected{before}", to.get());
+            }
             up(&counters.refused);
             counters.error("dial", &error);
         }
