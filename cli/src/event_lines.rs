@@ -25,6 +25,9 @@ pub(crate) fn lines(event: &Event, start: Timestamp) -> Option<String> {
         EventBody::Usage { input_tokens, output_tokens } => {
             format!("   {input_tokens} tokens in, {output_tokens} out")
         }
+        EventBody::Budget { account, percent, spent_usd, budget_usd } => {
+            format!("$$ {} is at {percent} %: {spent_usd} of {budget_usd} USD are spent", clean(account))
+        }
         EventBody::Message { seq, text } => format!("<< {seq}: {}", indented(text.trim_end())),
         EventBody::Error { message } => format!("!! {}", indented(message.trim_end())),
         EventBody::Output { text, .. } => clean(text).into_owned(),

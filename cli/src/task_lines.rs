@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use protocol::{Task, TaskState, task::Work};
 
-use crate::terminal::first_line;
+use crate::terminal::{clean, first_line};
 
 /// `name: value` lines: where the task stands, why, and what came of it.
 pub(crate) fn status(task: &Task) -> String {
@@ -55,6 +55,12 @@ pub(crate) fn status(task: &Task) -> String {
     if let Some(usage) = &task.usage {
         line("tokens", &format_args!("{} in, {} out", usage.input_tokens, usage.output_tokens));
         line("cost", &format_args!("${}", usage.spent_usd));
+        if !usage.removed.is_empty() {
+            let removed: Vec<_> =
+                usage.removed.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+            // An agent chose the names.
+            line("removed", &clean(&removed.join(", ")));
+        }
     }
     lines
 }

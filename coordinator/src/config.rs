@@ -1,11 +1,15 @@
 //! The coordinator's configuration, parsed whole before anything binds.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroU64},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Secret, Usd,
     folders::Folders,
+    keys::KeyLimits,
     settings::{Faults, Key, KeySource, Settings, Sources},
 };
 
@@ -23,6 +27,8 @@ pub struct Config {
     pub folders: Folders,
     /// What a task may spend where it does not say.
     pub task_budget: Usd,
+    /// What else limits the keys of tasks.
+    pub key_limits: KeyLimits,
     /// Who makes the keys of tasks.
     pub key_source: KeySource,
     /// Tasks of all queues that may be leased or running at once; 0 for no limit.
@@ -84,6 +90,7 @@ impl Config {
                  .env beside the configuration file, or into the service's credentials",
             );
         }
+        let key_limits = key_limits(&mut settings, &key_source);
         let max_running = settings.or(&Key::MAX_RUNNING, 0);
         let mut days = |key, usual: u32| Days(settings.or(key, usual));
         let retention = Retention {
@@ -97,12 +104,30 @@ impl Config {
             bind,
             folders,
             task_budget,
+            key_limits,
             key_source,
             max_running,
             retention,
             json_logs,
         })
     }
+}
+
+fn key_limits(settings: &mut Settings, source: &KeySource) -> KeyLimits {
+    let limits = KeyLimits {
+        requests_per_minute: settings.optional::<NonZeroU32>(&Key::TASK_REQUESTS).map(NonZeroU32::get),
+        tokens_per_minute: settings.optional::<NonZeroU64>(&Key::TASK_TOKENS).map(NonZeroU64::get),
+        concurrent: settings.optional::<NonZeroU32>(&Key::TASK_CONCURRENT).map(NonZeroU32::get),
+        models: settings.list(&Key::TASK_MODELS),
+    };
+    let beyond = limits.concurrent.is_some() || limits.models.iter().any(|model| model.contains('*'));
+    if matches!(source, KeySource::Bifrost(_)) && beyond {
+        settings.fault("key_source = \"bifrost\" knows no task.concurrent_requests, and no * in task.models");
+    }
+    if *source == KeySource::Env && limits != KeyLimits::default() {
+        settings.fault("key_source = \"env\": limits in [task] have no use for keys that are not made here");
+    }
+    limits
 }
 
 #[cfg(test)]
@@ -124,6 +149,28 @@ mod tests {
         assert_eq!(config.bind.to_string(), "127.0.0.1:7222");
         assert_eq!(config.task_budget.to_string(), "5.00");
         assert!(!config.json_logs);
+    }
+
+    #[test]
+    fn limits_that_a_gateway_does_not_know_are_faults() {
+        let file = |text: &str| {
+            let environment = [("FORTRESS_API_KEY", "k"), ("BIFROST_PASSWORD", "p")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()));
+            let folders = Folders::from_env(&[("HOME".to_owned(), "/h".to_owned())].into()).unwrap();
+            let file = Some(("config.toml".into(), text.to_owned()));
+            Config::parse(Sources { environment: environment.into(), file, ..Sources::default() }, folders)
+        };
+        let limits = "[task]\nrequests_per_minute = 30\ntokens_per_minute = 9\nmodels = ['claude-*']";
+        let config = file(limits).unwrap();
+        assert_eq!((config.key_limits.requests_per_minute, config.key_limits.concurrent), (Some(30), None));
+        assert_eq!(config.key_limits.models, ["claude-*"]);
+        for text in [
+            format!("key_source = 'env'\n{limits}"),
+            format!("key_source = 'bifrost'\n{limits}\n[bifrost]\nurl = 'http://127.0.0.1:1'"),
+            "[task]\nconcurrent_requests = 0".to_owned(),
+        ] {
+            assert!(file(&text).is_err(), "{text}");
+        }
     }
 
     #[test]

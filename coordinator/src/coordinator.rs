@@ -7,6 +7,7 @@ use protocol::{
     Code, Problem, Secret, TaskId, Usd,
     client::{AdminClient, ClientError, Endpoint},
     folders::Folders,
+    keys::KeyLimits,
     limits,
 };
 use repository::Helper;
@@ -27,6 +28,7 @@ use crate::{
     http::{self, Door},
     keys::Keys,
     metrics::Metrics,
+    notices::Notices,
     output::Outputs,
     queue::{Queue, StoreError},
     retention::Sweeper,
@@ -45,6 +47,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 pub struct Coordinator {
     pub(crate) owner_key: Secret,
     pub(crate) task_budget: Usd,
+    pub(crate) key_limits: KeyLimits,
     pub(crate) folders: Folders,
     pub(crate) queue: Arc<Queue>,
     pub(crate) outputs: Arc<Outputs>,
@@ -121,6 +124,7 @@ pub async fn run(
     let coordinator = Arc::new(Coordinator {
         owner_key: config.owner_key,
         task_budget: config.task_budget,
+        key_limits: config.key_limits,
         artifacts: Artifacts::new(folders.clone()),
         keys: Keys::of(config.key_source, gateway, &coordinator_id).map_err(CannotRun::Keys)?,
         bases: Bases::open(folders.clone(), helper.clone()),
@@ -143,6 +147,16 @@ pub async fn run(
     let background = TaskTracker::new();
     background.spawn(coordinator.source().run(held_queues, stop.clone()));
     background.spawn(coordinator.keys.clone().sweep(coordinator.queue.clone(), stop.clone()));
+    if let Keys::Builtin(gateway) = &coordinator.keys {
+        let notices = Notices {
+            gateway: gateway.clone(),
+            queue: coordinator.queue.clone(),
+            outputs: coordinator.outputs.clone(),
+            clock,
+            mark: coordinator.folders.data.join("notices.mark"),
+        };
+        background.spawn(notices.follow(stop.clone()));
+    }
     background.spawn(sweeper.run(clock, stop.clone()));
     background.spawn(coordinator.outputs.clone().keep_flushed(stop.clone()));
     background.spawn(coordinator.clone().keep_time());

@@ -15,6 +15,7 @@ pub mod folder;
 pub mod http;
 pub mod keys;
 pub mod metrics;
+mod notices;
 pub mod output;
 pub mod queue;
 pub mod retention;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ids::TaskId, task::TaskState};
+use crate::{ids::TaskId, money::Usd, task::TaskState};
 
 /// One event of a task's stream: `data:` of an SSE message whose `id:` is `seq`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,17 @@ pub enum EventBody {
         input_tokens: u64,
         /// Reasoning included.
         output_tokens: u64,
+    },
+    /// An account that the task charges has come near its limit. Only the coordinator says this, by the gateway's word.
+    Budget {
+        /// `task:ID`, `repo:NAME` or `day`.
+        account: String,
+        /// 80 or 95.
+        percent: u8,
+        /// Charged to it.
+        spent_usd: Usd,
+        /// Its limit.
+        budget_usd: Usd,
     },
     /// The agent was told this by its owner.
     Message {

@@ -18,7 +18,17 @@ pub struct Verdict {
 }
 
 /// Words of the gateway's refusals, which the CLIs pass on in their errors.
-const REFUSALS: [(&str, &str, &str); 4] = [
+const REFUSALS: [(&str, &str, &str); 6] = [
+    (
+        "what the repository may spend today",
+        "budget_spent",
+        "what the repository may spend today is spent: set more with `code-workers budget set repo`, or wait until tomorrow (UTC)",
+    ),
+    (
+        "what may be spent today",
+        "budget_spent",
+        "what may be spent today is spent: set more with `code-workers budget set day`, or wait until tomorrow (UTC)",
+    ),
     ("budget_spent", "budget_spent", SPENT),
     ("key_revoked", "key_revoked", REVOKED),
     // Bifrost's.
@@ -139,6 +149,18 @@ mod tests {
         assert_eq!(reason.unwrap(), "agent_failed: API Error: 402");
         assert_eq!(of(exited(0), None), (Outcome::Succeeded, None, Some(0)));
         assert_eq!(of(exited(137), None), (Outcome::Failed, Some("exit_code: 137".to_owned()), Some(137)));
+    }
+
+    #[test]
+    fn the_account_above_the_task_that_is_spent_is_named() {
+        for (told, named) in [
+            ("the rest of what the repository may spend today does not cover this", "the repository"),
+            ("the rest of what may be spent today does not cover this", "budget set day"),
+            ("the rest of the budget does not cover this", "the task's budget"),
+        ] {
+            let reason = of(exited(1), Some(&failure(&format!("budget_spent: {told}")))).1.unwrap();
+            assert!(reason.starts_with("budget_spent: ") && reason.contains(named), "{reason}");
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn mint(
         queue: row.queue.clone(),
         budget_usd: budget,
         expires_at,
-        limits: protocol::keys::KeyLimits::default(),
+        limits: coordinator.key_limits.clone(),
     };
     match coordinator.keys.mint(&request).await {
         Ok(key) => {

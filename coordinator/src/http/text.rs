@@ -24,6 +24,10 @@ pub(super) fn task(task: &Task) -> String {
     text.optional("head", report.and_then(|report| report.head.as_deref()));
     let cost = task.usage.as_ref().map(|usage| usage.spent_usd).map(|sum: Usd| sum.to_string());
     text.optional("cost_usd", cost.as_deref());
+    let removed = task.usage.as_ref().filter(|usage| !usage.removed.is_empty());
+    let removed =
+        removed.map(|usage| usage.removed.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+    text.optional("removed", removed.as_deref());
     let words = report.and_then(|report| report.message.as_deref());
     let mut text = text.0;
     text.push('\n');

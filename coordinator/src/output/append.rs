@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    Code, EventBody, Problem, TaskId,
+    Code, EventBody, NewEvent, Problem, TaskId,
     event::{EventsStored, NewEvents},
     limits,
 };
@@ -19,6 +19,16 @@ use crate::{
 };
 
 impl Outputs {
+    /// Stores an event of the coordinator's own among those of a task's attempt, if one runs. May wait for the disk.
+    ///
+    /// # Errors
+    /// `unknown_task`, `storage_unavailable`.
+    pub fn say(self: &Arc<Self>, queue: &Queue, task: &TaskId, event: &NewEvent) -> Result<(), Problem> {
+        self.grow(queue, task, |kept, told| {
+            if told.running { say(kept, told, event).map_err(|error| broken(&error).into()) } else { Ok(()) }
+        })
+    }
+
     /// Stores a batch of a worker's events, as far as it is not stored already. May wait for the disk.
     ///
     /// # Errors
@@ -31,23 +41,38 @@ impl Outputs {
         batch: NewEvents,
     ) -> Result<EventsStored, Problem> {
         check(&batch)?;
+        let mut stored = 0;
+        self.grow(queue, task, |kept, told| {
+            if !(told.running && told.claim == claim) {
+                return Err(queue.lost(task));
+            }
+            let appended = append(kept, told, batch);
+            stored = kept.stored;
+            appended.map_err(|error| broken(&error).into())
+        })?;
+        Ok(EventsStored { stored })
+    }
+
+    /// Adds to a task's files, and tells those who follow.
+    fn grow(
+        self: &Arc<Self>,
+        queue: &Queue,
+        task: &TaskId,
+        add: impl FnOnce(&mut Kept, Told) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
         let open = self.open(queue, task)?;
         let mut file = locked(&open.stream.file);
         // Under the file's lock: a line that is written now is before all that is committed later.
         let told = *locked(&open.stream.told);
-        let Some(told) = told.filter(|told| told.running && told.claim == claim) else {
-            return Err(queue.lost(task));
-        };
+        let Some(told) = told else { return Err(queue.lost(task)) };
         let kept = self.kept(&mut file, task).map_err(|error| broken(&error))?;
         let clean = kept.grown.is_empty();
-        let appended = append(kept, told, batch);
+        let added = add(kept, told);
         if clean && !kept.grown.is_empty() {
             locked(&self.grown).insert(task.clone(), open.stream.clone());
         }
-        let stored = EventsStored { stored: kept.stored };
         open.stream.changed.send_replace(());
-        appended.map_err(|error| broken(&error))?;
-        Ok(stored)
+        added
     }
 }
 
@@ -57,8 +82,13 @@ fn check(batch: &NewEvents) -> Result<(), Problem> {
             format!("events: {} came, and {} is the most", batch.events.len(), limits::EVENTS_PER_REQUEST);
         return Err(Problem::new(Code::TooLarge, why));
     }
-    if batch.events.iter().any(|event| matches!(event.body, EventBody::State { .. })) {
-        return Err(Problem::new(Code::Invalid, "events: kind \"state\" is the coordinator's to say"));
+    if batch
+        .events
+        .iter()
+        .any(|event| matches!(event.body, EventBody::State { .. } | EventBody::Budget { .. }))
+    {
+        let why = "events: the kinds \"state\" and \"budget\" are the coordinator's to say";
+        return Err(Problem::new(Code::Invalid, why));
     }
     Ok(())
 }
@@ -69,9 +99,7 @@ pub(super) fn broken(error: &std::io::Error) -> StoreError {
 
 /// Where it fails, what came before is stored, and counted.
 fn append(kept: &mut Kept, told: Told, batch: NewEvents) -> std::io::Result<()> {
-    if kept.attempt != told.claim.attempt {
-        (kept.attempt, kept.stored) = (told.claim.attempt, 0);
-    }
+    of_attempt(kept, told);
     let NewEvents { first, events } = batch;
     if first > kept.stored {
         // The worker is told where to go on.
@@ -96,4 +124,24 @@ fn append(kept: &mut Kept, told: Told, batch: NewEvents) -> std::io::Result<()> 
         waiting.add(one);
     }
     kept.write(told.events, &mut waiting)
+}
+
+/// Numbers of the attempt that runs.
+fn of_attempt(kept: &mut Kept, told: Told) {
+    if kept.attempt != told.claim.attempt {
+        (kept.attempt, kept.stored) = (told.claim.attempt, 0);
+    }
+}
+
+/// A line that counts as none of the worker's.
+fn say(kept: &mut Kept, told: Told, event: &NewEvent) -> std::io::Result<()> {
+    of_attempt(kept, told);
+    let mut one = Chunk { lines: 1, stored: kept.stored, ..Chunk::default() };
+    let o = kept.view.end.lines + 1;
+    let line = LineOf { l: told.events, o, a: kept.attempt, i: kept.stored, e: event };
+    line::write(&mut one.text, &line)?;
+    if !kept.fits(&Chunk::default(), one.text.len()) {
+        kept.begin_segment()?;
+    }
+    kept.write(told.events, &mut one)
 }

@@ -2,8 +2,9 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use futures_util::StreamExt as _;
 use protocol::{
-    TaskState,
+    EventBody, TaskState,
     client::{AdminClient, Endpoint},
     report::{Outcome, Report},
     task::Retry,
@@ -15,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::house::{House, agent, id, report, until};
+use crate::house::{House, agent, id, report, soon, until};
 
 /// The gateway on the house's folders, once its admin door is open; `None`, and said, where it is not built.
 async fn gateway(house: &House) -> Option<Child> {
@@ -176,4 +177,76 @@ async fn a_retry_is_paid_from_the_first_tasks_account() {
         let key = admin.task_key(&id(task), 1).await.unwrap();
         assert_eq!(key.accounts, ["task:t", "repo:q", "day"], "{task}");
     }
+}
+
+/// Asks through the gateway with this key, and has the model say that it produced so many tokens.
+async fn spend(house: &House, model: &TcpListener, key: &protocol::Secret, output_tokens: u64) {
+    let client = reqwest::Client::builder().unix_socket(house.base().join("r/code-workers/gateway.sock"));
+    let question = r#"{"model": "claude-haiku-4-5", "max_tokens": 500, "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}]}"#;
+    let asking =
+        client.build().unwrap().post("http://gateway/v1/messages").bearer_auth(key.expose()).body(question);
+    let asking = tokio::spawn(asking.send());
+    let (mut connection, _) = soon(model.accept()).await.unwrap();
+    assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+    let body = format!(r#"{{"usage":{{"input_tokens":0,"output_tokens":{output_tokens}}}}}"#);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    connection.write_all(answer.as_bytes()).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+}
+
+/// The budget events of a task, once there are so many.
+async fn budget_events(house: &House, count: usize) -> Vec<(String, u8)> {
+    let stream = house.owner.events(&id("t"), 0, true).await.unwrap();
+    let told = stream.filter_map(async |event| match event.unwrap().event.body {
+        EventBody::Budget { account, percent, .. } => Some((account, percent)),
+        _ => None,
+    });
+    soon(told.take(count).collect()).await
+}
+
+#[tokio::test]
+async fn a_task_is_told_when_its_budget_comes_to_its_end_and_what_was_taken_out() {
+    let mut house = House::open().await;
+    let model = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", model.local_addr().unwrap());
+    let Some(_gateway) = gateway_before(&house, &url).await else { return };
+    house.submit(agent("t")).await;
+    let worker = house.worker("q").await;
+    let lease = worker.with(&worker.lease().await.unwrap());
+    let key = lease.start().await.unwrap().virtual_key.unwrap();
+    lease.events(&crate::house::batch(0, &["before"])).await.unwrap();
+    // 5 USD a million, of 5 USD.
+    spend(&house, &model, &key, 820_000).await;
+    let of_task = |percent| ("task:t".to_owned(), percent);
+    assert_eq!(budget_events(&house, 1).await, [of_task(80)]);
+    assert_eq!(
+        lease.events(&crate::house::batch(1, &["after"])).await.unwrap().stored,
+        2,
+        "it is none of the worker's"
+    );
+
+    house = house.restart().await;
+    spend(&house, &model, &key, 140_000).await;
+    assert_eq!(budget_events(&house, 2).await, [of_task(80), of_task(95)], "once each, over a restart too");
+
+    lease.result(&report(Outcome::Succeeded)).await.unwrap();
+    let usage = house.task("t").await.usage.unwrap();
+    assert_eq!(usage.spent_usd.to_string(), "4.80");
+    assert_eq!(usage.removed.values().sum::<u64>(), 2, "{usage:?}");
+}
+
+#[tokio::test]
+async fn money_is_not_a_workers_to_tell() {
+    let house = House::open().await;
+    let (_worker, lease) = house.started("t").await;
+    let mut events = crate::house::batch(0, &["x"]);
+    events.events[0].body = EventBody::Budget {
+        account: "day".to_owned(),
+        percent: 95,
+        spent_usd: protocol::Usd::ZERO,
+        budget_usd: protocol::Usd::ZERO,
+    };
+    assert_eq!(crate::house::code(lease.events(&events).await), protocol::Code::Invalid);
 }

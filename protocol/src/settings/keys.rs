@@ -72,6 +72,14 @@ impl Key {
         REPO_DAY_BUDGET = Some("CODE_WORKERS_REPO_DAY_BUDGET_USD"), Some("budget.repo_day_usd");
         /// What a task may spend where it does not say: decimal USD.
         TASK_BUDGET = Some("CODE_WORKERS_TASK_BUDGET_USD"), Some("task.budget_usd");
+        /// Requests in any minute of one attempt's key.
+        TASK_REQUESTS = None, Some("task.requests_per_minute");
+        /// Tokens in any minute of one attempt's key, in and out.
+        TASK_TOKENS = None, Some("task.tokens_per_minute");
+        /// Requests at once of one attempt's key.
+        TASK_CONCURRENT = None, Some("task.concurrent_requests");
+        /// Models that tasks may ask, `*` standing for anything.
+        TASK_MODELS = None, Some("task.models");
         /// The agent of tasks that name none.
         TASK_AGENT = Some("CODE_WORKERS_AGENT"), Some("task.agent");
         /// Tasks of all queues that may be leased or running at once; 0 for as many as there are workers.
