@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every check and every test, as CI does. Installs what it needs: runsc, node, shellcheck, systemd and qemu with apt (as
-# root or with sudo), cargo-nextest, cargo-deny and vhost-device-vsock with cargo, the agent CLIs with npm and a VM's
-# kernel with apt into the cache folder.
+# Runs every check and every test, as CI does. Installs what it needs: runsc, node, shellcheck, systemd and qemu with
+# apt (as root or with sudo), cargo-nextest, cargo-deny, vhost-device-vsock and (beside a nightly toolchain) cargo-fuzz
+# with cargo, the agent CLIs with npm and a VM's kernel with apt into the cache folder.
 # ./test.sh --no-install names what is missing instead.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -42,8 +42,10 @@ need_systemd
 need_node
 for agent in opencode claude codex; do need_agent "$agent" "$agents"; done
 [ "${CI:-}" != true ] || require_all
-skipped=("${missing[@]}")
 have() { command -v "$1" >/dev/null; }
+nightly() { have rustup && rustup toolchain list | grep -q '^nightly'; }
+if nightly; then need_cargo_tool cargo-fuzz; fi
+skipped=("${missing[@]}")
 
 step 'format'
 cargo fmt --all --check
@@ -66,6 +68,21 @@ step 'tests'
 everywhere='not ((package(e2e) - binary(house)) + binary(gvisor))'
 if runsc_found; then everywhere='all()'; fi
 cargo nextest run --workspace --locked -E "$everywhere"
+
+step 'fuzzing'
+if nightly && have cargo-fuzz; then
+    for target in gateway/fuzz/seeds/*; do
+        name=$(basename "$target")
+        found=$(mktemp -d)
+        (cd gateway && cargo +nightly fuzz run -D -s none "$name" "$found" "fuzz/seeds/$name" -- \
+            -max_total_time=8 -max_len=16384 -rss_limit_mb=1024 -timeout=5 -print_final_stats=1) >"$found.log" 2>&1 ||
+            { tail -n 40 "$found.log"; fail "the gateway's $name does not hold: see gateway/fuzz/artifacts/$name"; }
+        grep -a 'number_of_executed_units\|peak_rss_mb' "$found.log"
+        rm -rf "$found" "$found.log"
+    done
+else
+    skipped+=('a nightly toolchain and cargo-fuzz (to fuzz what reads bodies and streams): rustup toolchain install nightly')
+fi
 
 step 'done'
 if [ ${#skipped[@]} != 0 ]; then

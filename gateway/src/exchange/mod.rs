@@ -30,6 +30,7 @@ pub use metered::Metered;
 use outlive::Outliving;
 use scrub::Scrubber;
 use stream::Stream;
+pub use tap::Tap;
 
 /// How long an answer whose client has gone is read on, to learn what it costs. After that it is dropped,
 /// and charged as if it had come to its bound.

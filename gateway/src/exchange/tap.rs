@@ -9,7 +9,7 @@ use crate::{
 
 /// One stream's place.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub struct Tap {
     /// What was read so far.
     pub(super) meter: Meter,
     events: Events,
@@ -19,13 +19,15 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    pub(super) fn new(meter: Meter, drop_usage: bool) -> Self {
+    /// For one stream; with `drop_usage`, the chunk of usage is not passed on.
+    #[must_use]
+    pub fn new(meter: Meter, drop_usage: bool) -> Self {
         Self { meter, events: Events::default(), drop_usage, held: Vec::new() }
     }
 
     /// Reads a chunk, and asks after each event whether the stream may go on. Returns what is to be passed
     /// on, and whether it may.
-    pub(super) fn read(&mut self, chunk: &Bytes, mut may_go_on: impl FnMut(&Meter) -> bool) -> (Bytes, bool) {
+    pub fn read(&mut self, chunk: &Bytes, mut may_go_on: impl FnMut(&Meter) -> bool) -> (Bytes, bool) {
         let mut pass = Vec::new();
         let mut at = 0;
         while at < chunk.len() {
@@ -48,7 +50,7 @@ impl Tap {
     }
 
     /// What was held back, at the stream's end.
-    pub(super) fn end(&mut self) -> Bytes {
+    pub fn end(&mut self) -> Bytes {
         std::mem::take(&mut self.held).into()
     }
 }
