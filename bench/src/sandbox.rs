@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs, time::Duration};
 use e2e::Place;
 use serde_json::Value;
 
-use crate::{load::Sample, table::Row};
+use crate::{cold::row, table::Row};
 
 /// Starts a program as often as one likes inside, and says how long each took to its first byte, in microseconds.
 const BARE: &str = "use Time::HiRes 'time'; for (1..20) { my $t = time; open my $p, '-|', 'sh', '-c', 'echo x'; \
@@ -56,16 +56,7 @@ fn spawns(rounds: usize) -> Vec<Row> {
     let rows = [("to the spawn", spawns), ("to a byte", first), ("bare to a byte", bare)];
     rows.map(|(case, times)| {
         let system = if case.starts_with("bare") { "runsc" } else { "code-workers" };
-        let sample = Sample::new(times, Duration::MAX);
-        Row {
-            system: system.to_owned(),
-            case: case.to_owned(),
-            clients: 1,
-            rounds: sample.times.len(),
-            p50_ms: Some(sample.percentile(50)),
-            p99_ms: Some(sample.percentile(99)),
-            ..Row::default()
-        }
+        row(system, case, times)
     })
     .into()
 }
