@@ -1,6 +1,6 @@
 //! The gateway: a virtual key comes in, the real key goes out, and every token is metered.
 //!
-//! A request is [authenticated and reserved for](http::agents), [sent on](exchange) with its output bounded,
+//! A request is [authenticated and reserved for](http::connections), [sent on](exchange) with its output bounded,
 //! [read aside](meter) while it streams back, and [charged](ledger) however it ends. The
 //! [admin door](http::admin) is the coordinator's: it mints and revokes virtual keys. This room knows no queue.
 

@@ -33,7 +33,7 @@ struct Arguments {
     /// Record a conversation into this new TOML file
     #[arg(long, value_name = "FILE", requires = "upstream", conflicts_with = "log")]
     record: Option<PathBuf>,
-    /// The API that is recorded, such as https://api.anthropic.com
+    /// The API that is recorded, such as `https://api.anthropic.com`
     #[arg(long, value_name = "URL", requires = "record")]
     upstream: Option<String>,
     /// Append one JSON line a request to this file

@@ -1,6 +1,6 @@
 //! The ledger: who may spend how much, and what was spent. Decisions are made in memory under one lock. What
 //! must outlive the program is in the slots' file before a request goes out, and what must outlive the
-//! machine is [covered](books) in the database: usually both cost no flush (docs/decisions/0042).
+//! machine is covered in the database: usually both cost no flush (docs/decisions/0042).
 
 use std::{
     path::Path,
