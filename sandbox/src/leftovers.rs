@@ -18,18 +18,22 @@ pub(crate) fn end(state: &Path, also: &[i32]) {
     let Ok(processes) = fs::read_dir("/proc") else { return };
     let pids = processes.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
     let is_ours = |pid: Pid| also.contains(&pid.as_raw_nonzero().get()) || carries(pid, state);
-    let killed: Vec<_> =
-        pids.filter(|pid| *pid != getpid() && is_ours(*pid)).filter_map(|pid| kill(pid, &is_ours)).collect();
-    for process in killed {
+    let held: Vec<_> =
+        pids.filter(|pid| *pid != getpid() && is_ours(*pid)).filter_map(|pid| stop(pid, &is_ours)).collect();
+    // Nobody sees another's end and makes a result of it: the numbers do not say who watches whom.
+    for process in &held {
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
+    for process in held {
         // Readable when the process has ended.
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&GONE_WITHIN));
     }
 }
 
 /// A number may have been given to another process since it was read: look again once it is held.
-fn kill(pid: Pid, is_ours: &impl Fn(Pid) -> bool) -> Option<OwnedFd> {
+fn stop(pid: Pid, is_ours: &impl Fn(Pid) -> bool) -> Option<OwnedFd> {
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    (is_ours(pid) && pidfd_send_signal(&process, Signal::KILL).is_ok()).then_some(process)
+    (is_ours(pid) && pidfd_send_signal(&process, Signal::STOP).is_ok()).then_some(process)
 }
 
 fn carries(pid: Pid, state: &Path) -> bool {
