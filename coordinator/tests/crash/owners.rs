@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use jiff::Timestamp;
 use protocol::{
-    Code, TaskId,
+    Code, TaskId, TaskState,
     client::OwnerClient,
     submit::{Kind, NewTask},
     task::{Cancel, Message, MessageAccepted, Priority, Retry, Task},
@@ -195,7 +195,13 @@ impl Owner {
         let (asked, answer) = self.world.ask(|| self.client.retry(&of, &retry)).await;
         match answer {
             Ok(task) => {
-                self.world.known.lock().unwrap().open.push_back(id.clone());
+                let mut known = self.world.known.lock().unwrap();
+                known.open.push_back(id.clone());
+                // What was never let go waits for its approval again.
+                if task.state == TaskState::Held {
+                    known.held.push(id.clone());
+                }
+                drop(known);
                 self.world.recorder.note(asked, Fact::Retried { of, id: id.clone() });
                 self.world.recorder.note(asked, Fact::Seen { task: id, state: task.state });
             }

@@ -1,6 +1,6 @@
 //! One lease at a time, one result a task, and nothing taken from a lease that another has replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
     Task, TaskId, TaskState,
@@ -108,6 +108,7 @@ fn last(task: &Task, taken: &[(When, &LeaseName, &Report, TaskState)], end: &End
 fn terms(history: &History, end: &End, faults: &mut Vec<String>) {
     let mut sent: BTreeMap<&str, &NewTask> = BTreeMap::new();
     let mut approved: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut held: BTreeSet<&TaskId> = BTreeSet::new();
     for (when, fact) in &history.facts {
         match fact {
             Fact::Accepted(task) => {
@@ -115,6 +116,10 @@ fn terms(history: &History, end: &End, faults: &mut Vec<String>) {
             }
             Fact::Approved(id) => {
                 approved.entry(id.as_str()).or_insert(when.asked);
+            }
+            // The mirrors have every base: nothing but its approval holds a task.
+            Fact::Seen { task, state: TaskState::Held } => {
+                held.insert(task);
             }
             _ => {}
         }
@@ -125,11 +130,12 @@ fn terms(history: &History, end: &End, faults: &mut Vec<String>) {
         if end.tasks.get(task).is_some_and(|task| lease.attempt > task.max_attempts) {
             faults.push(format!("{lease:?} is over the attempts that it may have"));
         }
-        let Some(sent) = sent.get(task.as_str()) else { continue };
-        if sent.not_before.is_some_and(|then| *at < then) {
+        let sent = sent.get(task.as_str());
+        if sent.and_then(|sent| sent.not_before).is_some_and(|then| *at < then) {
             faults.push(format!("{task} was leased at {at}, before its time"));
         }
-        if sent.approval && approved.get(task.as_str()).is_none_or(|asked| *asked > when.answered) {
+        let waits = sent.is_some_and(|sent| sent.approval) || held.contains(task);
+        if waits && approved.get(task.as_str()).is_none_or(|asked| *asked > when.answered) {
             faults.push(format!("{task} was leased before it was approved"));
         }
     }

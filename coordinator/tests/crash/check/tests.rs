@@ -245,6 +245,9 @@ fn leases_against_their_terms() {
         facts[0] = held;
         facts.push(Fact::Approved("t".parse().unwrap()));
     });
+    finds("before it was approved", |facts| {
+        facts.insert(1, Fact::Seen { task: "t".parse().unwrap(), state: TaskState::Held });
+    });
 }
 
 #[test]
