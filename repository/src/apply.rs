@@ -31,20 +31,8 @@ pub(crate) fn apply(
     if commit_of("refs/heads/code-workers", target, &users)?.is_some() {
         return Err(taken("code-workers", "and git keeps no branch below another branch's name"));
     }
-    users
-        .in_folder(target)
-        .args(&[
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-prune",
-            "--no-recurse-submodules",
-            "--no-auto-maintenance",
-        ])
-        .args(&["--no-write-fetch-head", "--"])
-        .arg(&clean.path)
-        .arg(format!("{0}:{0}", clean.branch_ref))
-        .require("bringing the branch into your repository")?;
+    let refs = format!("{0}:{0}", clean.branch_ref);
+    clean.fetch_into(users.in_folder(target), &refs).require("bringing the branch into your repository")?;
     Ok(Applied { branch, created: true, report })
 }
 

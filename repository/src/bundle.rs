@@ -31,20 +31,9 @@ pub(crate) fn import(
     let ref_name = mirror_ref_of(task);
     let _turn = MirrorLock::take(mirror)?;
     leftovers::clear(mirror);
+    let refs = format!("+{}:{ref_name}", clean.branch_ref);
     clean
-        .git
-        .in_repository(mirror)
-        .args(&[
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-prune",
-            "--no-recurse-submodules",
-            "--no-auto-maintenance",
-        ])
-        .args(&["--no-write-fetch-head", "--"])
-        .arg(&clean.path)
-        .arg(format!("+{}:{ref_name}", clean.branch_ref))
+        .fetch_into(clean.git.in_repository(mirror), &refs)
         .require("bringing the branch into the mirror")?;
     Ok(Imported { ref_name, report })
 }

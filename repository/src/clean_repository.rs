@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 
 use crate::bundle_header::{BundleHeader, malformed};
 use crate::failure;
-use crate::git::Git;
+use crate::git::{Git, Invocation};
 use crate::limits::MAX_BUNDLE_BYTES;
 use crate::{Code, CommitId, RepositoryError, TaskId, branch_ref_of};
 
@@ -32,6 +32,14 @@ pub(crate) struct Expected<'a> {
 }
 
 impl CleanRepository {
+    /// A fetch from here, of these refs and nothing beside them, by a git that stands in the repository that gets them.
+    pub(crate) fn fetch_into(&self, git: Invocation, refs: &str) -> Invocation {
+        git.args(&["fetch", "--quiet", "--no-tags", "--no-prune", "--no-recurse-submodules"])
+            .args(&["--no-auto-maintenance", "--no-write-fetch-head", "--"])
+            .arg(&self.path)
+            .arg(refs)
+    }
+
     /// Unpacks the bundle below `scratch`, with these checks, in this order:
     /// size; header (one ref, the task's branch; no capability that leaves objects out); the base is there;
     /// git's strict fsck of every object that the bundle brings, and that everything they name is there (so no

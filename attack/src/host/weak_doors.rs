@@ -93,25 +93,13 @@ fn pass(mut visitor: UnixStream, door: &str, line: Line, behind: &Behind) -> io:
     match to {
         (Server::Unix(path), head) => {
             let server = UnixStream::connect(path)?;
-            let close = server.try_clone()?;
-            join(
-                &visitor,
-                (server.try_clone()?, server),
-                move || close.shutdown(Shutdown::Both),
-                &head,
-                &rest,
-            )
+            let (from, close) = (server.try_clone()?, server.try_clone()?);
+            join(&visitor, (from, server), move || close.shutdown(Shutdown::Both), &head, &rest)
         }
         (Server::Tcp(address), head) => {
             let server = TcpStream::connect(address)?;
-            let close = server.try_clone()?;
-            join(
-                &visitor,
-                (server.try_clone()?, server),
-                move || close.shutdown(Shutdown::Both),
-                &head,
-                &rest,
-            )
+            let (from, close) = (server.try_clone()?, server.try_clone()?);
+            join(&visitor, (from, server), move || close.shutdown(Shutdown::Both), &head, &rest)
         }
     }
 }
