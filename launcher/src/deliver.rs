@@ -79,7 +79,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::test_door::{Came, Door};
     use protocol::inside::{HeldLease, LeaseNote};
-    use protocol::report::{DiffStat, Outcome, Report, Tokens};
+    use protocol::report::{Outcome, Report};
     use protocol::{Code, EventBody, NewEvent};
     use std::ops::Range;
 
@@ -89,19 +89,7 @@ pub(crate) mod tests {
 
     /// Writes what a worker writes that has reported a failure.
     pub(crate) fn write_report(outbox: &Outbox) {
-        let report = Report {
-            outcome: Outcome::Failed,
-            reason: None,
-            exit_code: Some(1),
-            message: None,
-            head: None,
-            diff: DiffStat::default(),
-            tokens: Tokens::default(),
-            stages: Vec::new(),
-            limits: std::collections::BTreeSet::new(),
-            log_tail: String::new(),
-            artifacts: Vec::new(),
-        };
+        let report = Report { exit_code: Some(1), ..Report::new(Outcome::Failed) };
         let held = HeldReport { lease: lease(), report };
         std::fs::write(outbox.report(), serde_json::to_vec(&held).unwrap()).unwrap();
         write_lease(outbox);

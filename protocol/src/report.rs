@@ -119,6 +119,26 @@ pub struct Report {
     pub artifacts: Vec<Artifact>,
 }
 
+impl Report {
+    /// One that tells nothing but how it ended.
+    #[must_use]
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reason: None,
+            limits: BTreeSet::new(),
+            exit_code: None,
+            message: None,
+            head: None,
+            diff: DiffStat::default(),
+            tokens: Tokens::default(),
+            stages: Vec::new(),
+            log_tail: String::new(),
+            artifacts: Vec::new(),
+        }
+    }
+}
+
 /// How long one part of an attempt took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {

@@ -8,7 +8,7 @@ use protocol::{
     client::LeasedClient,
     inside::{HeldLease, HeldReport, Outbox},
     limits,
-    report::{DiffStat, Limit, Report, Stage, Tokens},
+    report::{Limit, Report, Stage},
     task::Artifact,
 };
 use tokio::time::Instant;
@@ -50,19 +50,7 @@ pub async fn deliver(heir: Option<&Outbox>, lease: &HeldLease, report: &Report, 
 /// The report of an attempt that has nothing to show.
 #[must_use]
 pub fn without_work(verdict: Verdict) -> Report {
-    Report {
-        outcome: verdict.outcome,
-        reason: verdict.reason.map(short),
-        exit_code: verdict.exit_code,
-        message: None,
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        limits: BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts: Vec::new(),
-    }
+    Report { reason: verdict.reason.map(short), exit_code: verdict.exit_code, ..Report::new(verdict.outcome) }
 }
 
 /// The report of what an attempt made.

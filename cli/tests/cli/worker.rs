@@ -6,7 +6,7 @@ use protocol::{
     client::LeasedClient,
     inside::HeldLease,
     lease::{LeaseQuery, Leased},
-    report::{DiffStat, Outcome, Report, Tokens},
+    report::{Outcome, Report},
     task::Artifact,
 };
 use sha2::{Digest, Sha256};
@@ -35,17 +35,11 @@ pub(crate) async fn take(home: &Home) -> LeasedClient {
 
 pub(crate) fn report(outcome: Outcome, message: &str, artifacts: Vec<Artifact>) -> Report {
     Report {
-        outcome,
         reason: (outcome != Outcome::Succeeded).then(|| "because: it did not".to_owned()),
         exit_code: Some(if outcome == Outcome::Succeeded { 0 } else { 3 }),
         message: Some(message.to_owned()),
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
         artifacts,
+        ..Report::new(outcome)
     }
 }
 

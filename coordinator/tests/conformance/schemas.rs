@@ -14,7 +14,7 @@ use protocol::{
     TaskState::{self, Cancelled, Failed, Leased, Ready, Running, Scheduled, Succeeded},
     WorkerId,
     lease::OrderKind,
-    report::{DiffStat, Outcome, Report},
+    report::{Outcome, Report},
     task::{Priority, Work},
 };
 use tokio_util::sync::CancellationToken;
@@ -105,19 +105,7 @@ impl Old {
 }
 
 fn report(outcome: Outcome) -> Report {
-    Report {
-        outcome,
-        reason: None,
-        exit_code: Some(0),
-        message: Some("later".to_owned()),
-        head: None,
-        diff: DiffStat::default(),
-        tokens: protocol::report::Tokens::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts: Vec::new(),
-    }
+    Report { exit_code: Some(0), message: Some("later".to_owned()), ..Report::new(outcome) }
 }
 
 #[tokio::test]

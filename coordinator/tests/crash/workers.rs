@@ -10,7 +10,7 @@ use protocol::{
     event::NewEvents,
     inside::HeldLease,
     lease::{Heartbeat, LeaseQuery, Leased, OrderKind, Release},
-    report::{DiffStat, Outcome, Report, Tokens},
+    report::{Outcome, Report},
     task::{Artifact, Work},
     worker::{NewWorker, Registered, WorkerEnd},
 };
@@ -301,17 +301,5 @@ impl Seat {
 }
 
 fn report(outcome: Outcome, artifacts: Vec<Artifact>) -> Report {
-    Report {
-        outcome,
-        reason: None,
-        exit_code: Some(0),
-        message: None,
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts,
-    }
+    Report { exit_code: Some(0), artifacts, ..Report::new(outcome) }
 }

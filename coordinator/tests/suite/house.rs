@@ -18,7 +18,7 @@ use protocol::{
     inside::HeldLease,
     lease::{LeaseQuery, Leased},
     repo::Repo,
-    report::{DiffStat, Outcome, Report, Tokens as TokenCount},
+    report::{Outcome, Report},
     settings::Sources,
     submit::{Kind, NewTask},
     worker::NewWorker,
@@ -114,19 +114,7 @@ pub(crate) fn agent(name: &str) -> NewTask {
 }
 
 pub(crate) fn report(outcome: Outcome) -> Report {
-    Report {
-        outcome,
-        reason: None,
-        exit_code: Some(0),
-        message: Some("done".to_owned()),
-        head: None,
-        diff: DiffStat::default(),
-        tokens: TokenCount::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts: Vec::new(),
-    }
+    Report { exit_code: Some(0), message: Some("done".to_owned()), ..Report::new(outcome) }
 }
 
 pub(crate) fn output(text: &str) -> NewEvent {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use protocol::{
     QueueName, TaskId, Usd,
     keys::KeyUsage,
-    report::{DiffStat, Outcome, Report, Tokens},
+    report::{Outcome, Report},
     submit::{Kind, NewTask},
 };
 
@@ -63,17 +63,9 @@ pub(super) fn text(id: Option<u8>) -> String {
 
 pub(super) fn report(outcome: Outcome, words: u8) -> Report {
     Report {
-        outcome,
         reason: (words > 0).then(|| format!("w{words}: why")),
-        exit_code: None,
         message: (words > 0).then(|| words.to_string()),
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts: Vec::new(),
+        ..Report::new(outcome)
     }
 }
 

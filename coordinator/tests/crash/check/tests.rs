@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use protocol::{
     Event, EventBody, NewEvent, Task, TaskId, TaskState,
     lease::{Order, OrderKind},
-    report::{DiffStat, Outcome, Report, Tokens},
+    report::{Outcome, Report},
     submit::NewTask,
     task::{Artifact, Base},
 };
@@ -32,19 +32,7 @@ fn patch() -> Artifact {
 }
 
 fn report(outcome: Outcome) -> Report {
-    Report {
-        outcome,
-        reason: None,
-        exit_code: None,
-        message: None,
-        head: None,
-        diff: DiffStat::default(),
-        tokens: Tokens::default(),
-        stages: Vec::new(),
-        limits: std::collections::BTreeSet::new(),
-        log_tail: String::new(),
-        artifacts: vec![patch()],
-    }
+    Report { artifacts: vec![patch()], ..Report::new(outcome) }
 }
 
 fn result(lease: LeaseName, outcome: Outcome, state: TaskState) -> Fact {
