@@ -16,5 +16,6 @@ mod house;
 mod passing;
 mod program;
 mod secrets;
+mod stalled;
 mod upstreams;
 mod usable;

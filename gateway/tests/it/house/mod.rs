@@ -22,7 +22,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-pub(crate) use raw::{Piece, RawModel};
+pub(crate) use raw::{Piece, RawModel, read_request};
 
 /// Longer than anything takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

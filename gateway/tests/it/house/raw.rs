@@ -82,7 +82,7 @@ async fn serve(
     tell: mpsc::UnboundedSender<(String, Vec<u8>)>,
     count: Arc<Mutex<usize>>,
 ) {
-    let Some(request) = read(&mut connection).await else { return };
+    let Some(request) = read_request(&mut connection).await else { return };
     *count.lock().unwrap() += 1;
     let _ = tell.send(request);
     for piece in answer {
@@ -99,7 +99,8 @@ async fn serve(
     let _ = connection.shutdown().await;
 }
 
-async fn read(connection: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+/// A request's head and body; nothing where its client goes before.
+pub(crate) async fn read_request(connection: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut got = Vec::new();
     loop {
         if let Some(end) = got.windows(4).position(|four| four == b"\r\n\r\n") {
