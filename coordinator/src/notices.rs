@@ -57,7 +57,8 @@ impl Notices {
 
     fn tell(&self, notice: Notice) {
         let Notice { task, account, percent, spent_usd, budget_usd, .. } = notice;
-        tracing::info!(account, percent, %spent_usd, %budget_usd, "an account comes to its end");
+        let name = task.as_ref().map(tracing::field::display);
+        tracing::info!(task = name, account, percent, %spent_usd, %budget_usd, "an account comes to its end");
         let Some(task) = task else { return };
         let body = EventBody::Budget { account, percent, spent_usd, budget_usd };
         let event = NewEvent { at: self.clock.now(), body, raw: None };

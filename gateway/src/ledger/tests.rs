@@ -252,6 +252,17 @@ async fn each_mark_of_an_account_is_told_once_also_over_a_start() {
 }
 
 #[tokio::test]
+async fn a_jump_over_both_marks_tells_both_once() {
+    let (ledger, _, _folder) = ledger().await;
+    let few = holder(&ledger, &key_for("few", usd("0.001"))).await;
+    pay(ledger.reserve(&few, "m", &ASK).await.unwrap());
+    let told = ledger.notices(0, std::time::Duration::ZERO).await;
+    assert_eq!(told.notices.iter().map(|notice| notice.percent).collect::<Vec<_>>(), [80, 95]);
+    assert!(told.notices.is_sorted_by_key(|notice| notice.seq));
+    assert_eq!(ledger.notices(told.next, std::time::Duration::ZERO).await.notices, []);
+}
+
+#[tokio::test]
 async fn what_is_taken_out_is_counted_under_few_names() {
     let (ledger, holder, _folder) = ledger().await;
     for n in 0..40 {

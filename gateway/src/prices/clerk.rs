@@ -49,7 +49,7 @@ impl Clerk {
     /// What the table says of a model.
     ///
     /// # Errors
-    /// When the process cannot be started, or does not answer; the next question starts another.
+    /// When the process cannot be started, or does not answer and another does not either.
     pub async fn ask(
         self: &Arc<Self>,
         provider: Provider,
@@ -59,11 +59,15 @@ impl Clerk {
         let question = Question { provider, base_url: base_url.to_owned(), model: model.to_owned() };
         let mut place = self.0.lock().await;
         // Taken out of its place: where an answer breaks off, nobody gets it for another question.
-        let mut desk = match place.take() {
-            Some(desk) => desk,
-            None => Desk::open()?,
+        let asked_before = match place.take() {
+            Some(desk) => desk.try_ask(&question).await.ok(),
+            None => None,
         };
-        let answer = tokio::time::timeout(ANSWER, desk.ask(&question)).await.map_err(io::Error::other)??;
+        // One that was asked before may have been killed since.
+        let (answer, desk) = match asked_before {
+            Some(answered) => answered,
+            None => Desk::open()?.try_ask(&question).await?,
+        };
         let asked = desk.asked;
         *place = Some(desk);
         drop(place);
@@ -98,6 +102,12 @@ impl Desk {
         let questions = process.stdin.take().ok_or_else(missing)?;
         let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?).lines();
         Ok(Self { _process: process, questions, answers, asked: 0 })
+    }
+
+    /// The answer, and the desk again, if it came.
+    async fn try_ask(mut self, question: &Question) -> io::Result<(Option<ModelPrice>, Self)> {
+        let answer = tokio::time::timeout(ANSWER, self.ask(question)).await.map_err(io::Error::other)??;
+        Ok((answer, self))
     }
 
     async fn ask(&mut self, question: &Question) -> io::Result<Option<ModelPrice>> {

@@ -2,7 +2,8 @@
 
 use std::{os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::house::{House, Piece, RawModel, soon};
@@ -88,4 +89,35 @@ async fn as_many_files_may_be_open_as_the_system_lets_it() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let [soft, hard] = [3, 4].map(|n| line.split_whitespace().nth(n).unwrap());
     assert_eq!(soft, hard);
+}
+
+/// The one living child of a process, which is none once it was killed.
+fn child_of(parent: u32) -> Option<Pid> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find_map(|pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let living = fields.next()? != "Z";
+        let child = living && fields.next()?.parse() == Ok(parent);
+        Pid::from_raw(pid).filter(|_| child)
+    })
+}
+
+#[tokio::test]
+async fn a_killed_clerk_costs_no_request() {
+    let model = RawModel::start(vec![Piece::answer("200 OK", "", "{}")]).await;
+    let house = House::before(&model.url);
+    let gateway = house.open().await;
+    let (key, process) = (gateway.mint("t", "5.00").await, gateway.process.id().unwrap());
+    let ask = async |model: &str| {
+        let body = json!({"model": model, "max_tokens": 9, "messages": []});
+        soon(gateway.post("/v1/messages", &key, &body).send()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("claude-haiku-4-5").await, 200);
+    let clerk = child_of(process).unwrap();
+    kill_process(clerk, Signal::KILL).unwrap();
+    soon(async { while child_of(process).is_some() {} }).await;
+    assert_eq!(ask("claude-sonnet-4-5").await, 200);
+    assert_ne!(child_of(process), Some(clerk));
+    assert_eq!(ask("unheard-of").await, 400, "and what it does not know stays so");
 }

@@ -19,7 +19,7 @@ use super::{
     dirt::Dirt,
 };
 use crate::{
-    account::{Account, Ask, Charge, Grant, decide_path},
+    account::{Account, Ask, Charge, Grant, MARKS, decide_path},
     virtual_key::KeyHash,
 };
 
@@ -290,29 +290,30 @@ impl Books {
         }
     }
 
-    /// Tells of a mark that this account has passed, if it has.
+    /// Tells of each mark that this account has passed since the last; whether there is one.
     fn tell(&mut self, account: u64, key: u64) -> bool {
         let Some(entry) = self.accounts.get_mut(&account) else { return false };
         let (mark, Some(limit)) = (entry.money.mark(), entry.money.limit) else { return false };
         if mark <= entry.told {
             return false;
         }
-        entry.told = mark;
+        let told = std::mem::replace(&mut entry.told, mark);
         let task = self.keys.get(&key).and_then(|key| match &key.who {
             Who::Attempt { task, .. } => Some(task.clone()),
             Who::Owner(_) => None,
         });
-        let notice = Notice {
-            seq: self.next_notice,
-            task,
-            account: entry.shown().to_owned(),
-            percent: mark,
-            spent_usd: entry.money.spent,
-            budget_usd: limit,
-        };
-        self.next_notice += 1;
-        self.notices.push_back(notice);
-        if self.notices.len() > NOTICES {
+        for percent in MARKS.into_iter().filter(|percent| (told + 1..=mark).contains(percent)) {
+            self.notices.push_back(Notice {
+                seq: self.next_notice,
+                task: task.clone(),
+                account: entry.shown().to_owned(),
+                percent,
+                spent_usd: entry.money.spent,
+                budget_usd: limit,
+            });
+            self.next_notice += 1;
+        }
+        while self.notices.len() > NOTICES {
             self.notices.pop_front();
         }
         true
