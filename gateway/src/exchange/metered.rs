@@ -5,7 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Lesson, tap::Tap};
-use crate::{ledger::Reservation, meter::Meter, prices::ModelPrice};
+use crate::{
+    ledger::{Growth, Reservation, Unflushed},
+    meter::Meter,
+    prices::ModelPrice,
+};
 
 /// The money side of a request. However it ends it is settled: at the latest when this is dropped.
 #[derive(Debug)]
@@ -15,6 +19,7 @@ pub struct Metered {
     lesson: Lesson,
     tap: Tap,
     sent: bool,
+    unflushed: Option<Unflushed>,
 }
 
 impl Metered {
@@ -28,7 +33,7 @@ impl Metered {
         drop_usage: bool,
     ) -> Self {
         let tap = Tap::new(meter, drop_usage);
-        Self { reservation: Some(reservation), price, lesson, tap, sent: false }
+        Self { reservation: Some(reservation), price, lesson, tap, sent: false, unflushed: None }
     }
 
     /// From now on the model may be at work.
@@ -47,18 +52,25 @@ impl Metered {
     }
 
     /// Reads an answer that is not a stream, and charges it.
-    pub(super) fn whole(mut self, json: &[u8]) {
+    pub(super) fn whole(&mut self, json: &[u8]) {
         self.tap.meter.body(json);
         self.settle();
+    }
+
+    /// What must be on disk before what was read last is passed on.
+    pub(super) fn take_unflushed(&mut self) -> Option<Unflushed> {
+        self.unflushed.take()
     }
 
     /// Reads a chunk of a stream. Returns what is to be passed on; that the stream has passed its budget, and ends with
     /// this, is told by the second.
     pub(super) fn read(&mut self, chunk: &Bytes) -> (Bytes, bool) {
-        let Self { reservation, price, tap, .. } = self;
+        let Self { reservation, price, tap, unflushed, .. } = self;
         let (pass, within_budget) = tap.read(chunk, |meter| {
-            let cost = meter.cost_so_far(price);
-            reservation.as_mut().is_none_or(|reservation| reservation.grow(cost))
+            let Some(reservation) = reservation else { return true };
+            let Growth::Granted(wait) = reservation.grow(meter.cost_so_far(price)) else { return false };
+            *unflushed = (*unflushed).max(wait);
+            true
         });
         if !within_budget {
             self.close();
@@ -82,7 +94,7 @@ impl Metered {
         let Some(reservation) = self.reservation.take() else { return };
         self.lesson.learn(&self.tap.meter);
         match self.tap.meter.charge(&self.price, &reservation.grant()) {
-            Some((amount, tokens)) => reservation.settle(amount, tokens),
+            Some((amount, tokens)) => self.unflushed = self.unflushed.max(reservation.settle(amount, tokens)),
             None => reservation.release(),
         }
     }
@@ -92,7 +104,7 @@ impl Metered {
         let Some(reservation) = self.reservation.take() else { return };
         let amount = self.tap.meter.cost_so_far(&self.price).max(reservation.grant().amount);
         tracing::warn!(%amount, "a stream has passed its budget and is cut");
-        reservation.close(amount, self.tap.meter.tokens());
+        self.unflushed = self.unflushed.max(reservation.close(amount, self.tap.meter.tokens()));
     }
 }
 

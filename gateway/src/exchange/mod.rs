@@ -14,6 +14,7 @@ use crate::{
     Gateway,
     encoding::{self, Encoding},
     http::{BODY_BYTES, Upload},
+    ledger::NoMoney,
     refusal::Refusal,
     upstream::{Upstream, UpstreamClient},
 };
@@ -167,7 +168,7 @@ async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal
             *response.headers_mut() = upstream.headers_for_client(&parts.headers);
             Ok(response)
         }
-        metered => whole(&upstream, answer, metered).await,
+        metered => whole(&gateway, &upstream, answer, metered).await,
     }
 }
 
@@ -184,6 +185,7 @@ async fn collect(body: Answered, limit: usize) -> Option<Bytes> {
 
 /// An answer that is not a stream: read to its end, charged, and only then passed on.
 async fn whole(
+    gateway: &Gateway,
     upstream: &Upstream,
     answer: http::Response<Answered>,
     metered: Option<Metered>,
@@ -193,8 +195,11 @@ async fn whole(
         let sentence = format!("{} broke off in the middle of its answer", upstream.base_url);
         return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence));
     };
-    if let Some(metered) = metered {
+    if let Some(mut metered) = metered {
         metered.whole(&body);
+        if let Some(unflushed) = metered.take_unflushed() {
+            Arc::clone(&gateway.ledger).flushed(unflushed).await.map_err(NoMoney::Storage)?;
+        }
     }
     let mut response = Response::new(Body::from(upstream.scrub(&body)));
     *response.status_mut() = parts.status;

@@ -24,7 +24,14 @@ struct Rest {
     upstream: Answered,
     metered: Metered,
     scrubber: Scrubber,
+    held_back: Option<Box<HeldBack>>,
     _under_way: TaskTrackerToken,
+}
+
+/// What costs more than is covered on disk is passed on when it is.
+struct HeldBack {
+    flushed: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    read: Read,
 }
 
 impl Stream {
@@ -36,7 +43,14 @@ impl Stream {
         under_way: TaskTrackerToken,
     ) -> Self {
         let gateway = Arc::clone(gateway);
-        Self(Some(Box::new(Rest { gateway, upstream, metered, scrubber, _under_way: under_way })))
+        Self(Some(Box::new(Rest {
+            gateway,
+            upstream,
+            metered,
+            scrubber,
+            held_back: None,
+            _under_way: under_way,
+        })))
     }
 }
 
@@ -74,8 +88,30 @@ impl Rest {
         }
     }
 
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Read> {
+        if self.held_back.is_none() {
+            let frame = ready!(Pin::new(&mut self.upstream).poll_frame(context));
+            let read = self.read(frame);
+            let Some(unflushed) = self.metered.take_unflushed() else { return Poll::Ready(read) };
+            let flushed = Box::pin(Arc::clone(&self.gateway.ledger).flushed(unflushed));
+            self.held_back = Some(Box::new(HeldBack { flushed, read }));
+        }
+        let flushed = match &mut self.held_back {
+            Some(held) => ready!(held.flushed.as_mut().poll(context)),
+            None => Ok(()),
+        };
+        let read = self.held_back.take().map_or(Read::Part(Bytes::new()), |held| held.read);
+        Poll::Ready(match flushed {
+            Ok(()) => read,
+            Err(why) => Read::Broken(io::Error::other(why)),
+        })
+    }
+
     /// To the end, for nobody but the ledger.
     async fn drain(mut self: Box<Self>) {
+        if self.held_back.as_ref().is_some_and(|held| !matches!(held.read, Read::Part(_))) {
+            return;
+        }
         loop {
             let frame = self.upstream.frame().await;
             match self.read(frame) {
@@ -96,8 +132,7 @@ impl Body for Stream {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             let Some(rest) = &mut self.0 else { return Poll::Ready(None) };
-            let frame = ready!(Pin::new(&mut rest.upstream).poll_frame(context));
-            let pass = match rest.read(frame) {
+            let pass = match ready!(rest.poll(context)) {
                 Read::Part(pass) if pass.is_empty() => continue,
                 Read::Part(pass) => pass,
                 Read::Last(last) => {

@@ -70,6 +70,20 @@ pub enum NoMoney {
     Storage(String),
 }
 
+/// What an answer has cost beyond its hold is not on disk yet: more of it is passed on only after
+/// [`Ledger::flushed`](super::Ledger::flushed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unflushed(pub(super) u64);
+
+/// Whether an answer that costs more than was held may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// An account does not afford it.
+    Refused,
+    /// It may, where there is something to wait for after that.
+    Granted(Option<Unflushed>),
+}
+
 /// A key's own view of what it may spend: the answer to `GET /v1/key`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Balance {

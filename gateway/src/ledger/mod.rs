@@ -33,7 +33,7 @@ mod slots;
 mod store;
 mod writer;
 
-pub use answers::{BadKey, Balance, Holder, NoMoney};
+pub use answers::{BadKey, Balance, Growth, Holder, NoMoney, Unflushed};
 pub use books::DayLimits;
 use books::{Hold, Refused};
 pub use reservation::Reservation;
@@ -199,6 +199,14 @@ impl Ledger {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.settled.notify_waiters();
         }
+    }
+
+    /// Waits until it is on disk.
+    ///
+    /// # Errors
+    /// Why the disk does not take it.
+    pub async fn flushed(self: Arc<Self>, unflushed: Unflushed) -> Result<(), String> {
+        self.shared.durable(unflushed.0).await
     }
 
     /// Waits until all that was decided is on disk, and nothing more than it is covered. For the end of the

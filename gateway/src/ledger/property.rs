@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::{
-    Holder, Ledger, NoMoney, Reservation,
+    Growth, Holder, Ledger, NoMoney, Reservation,
     tests::{ASK, holder, key_for, killed, open},
 };
 use crate::{account::Ask, tokens::Tokens};
@@ -48,12 +48,12 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..3_usize, 1..400_u64, any::<u8>())
             .prop_map(|(key, tokens, part)| Step::Begin { key, tokens, part }),
         12 => any::<usize>().prop_map(Step::Send),
-        2 => (any::<usize>(), 1..50_u64).prop_map(|(which, more)| Step::Grow(which, more)),
+        8 => (any::<usize>(), 1..200_u64).prop_map(|(which, more)| Step::Grow(which, more)),
         8 => any::<usize>().prop_map(Step::Settle),
         2 => any::<usize>().prop_map(Step::Lose),
         2 => any::<usize>().prop_map(Step::Release),
         1 => proptest::strategy::Just(Step::Kill),
-        1 => proptest::strategy::Just(Step::Power),
+        2 => proptest::strategy::Just(Step::Power),
         1 => proptest::strategy::Just(Step::Stop),
     ]
 }
@@ -210,10 +210,21 @@ impl World {
             }
             Step::Grow(which, more) => {
                 let count = self.under_way.len().max(1);
-                if let Some(request) = self.under_way.get_mut(which % count).filter(|request| request.sent) {
-                    let to = request.reservation.grant().amount.nanos() + more * TOKEN;
-                    let _ = request.reservation.grow(Usd::from_nanos(to));
+                let Some(request) = self.under_way.get_mut(which % count).filter(|request| request.sent)
+                else {
+                    return;
+                };
+                let to = request.reservation.grant().amount.nanos() + more * TOKEN;
+                let Growth::Granted(unflushed) = request.reservation.grow(Usd::from_nanos(to)) else {
+                    return;
+                };
+                let (key, grown) = (request.key, to - std::mem::replace(&mut request.bill, to));
+                if let Some(unflushed) = unflushed {
+                    self.runtime.block_on(Arc::clone(self.ledger()).flushed(unflushed)).unwrap();
+                    self.look();
                 }
+                // The model says more only after that.
+                self.billed.add(key, grown);
             }
             Step::Settle(which) => {
                 let Some(request) = self.take(*which) else { return };

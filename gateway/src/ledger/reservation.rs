@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use protocol::Usd;
 
-use super::{Ledger, books::Hold, slots::Note};
+use super::{Growth, Ledger, Unflushed, books::Hold, slots::Note};
 use crate::{
     account::{Charge, Grant},
     tokens::Tokens,
@@ -49,30 +49,31 @@ impl Reservation {
 
     /// Makes the hold at least this large, if the budget affords it.
     #[must_use]
-    pub fn grow(&mut self, to: Usd) -> bool {
+    pub fn grow(&mut self, to: Usd) -> Growth {
         let more = to.saturating_sub(self.hold.grant.amount);
         if more == Usd::ZERO {
-            return true;
+            return Growth::Granted(None);
         }
-        if !self.ledger.books().grow(self.hold.key, self.hold.path, more) {
-            return false;
+        let growth = self.ledger.books().grow(self.hold.key, self.hold.path, more);
+        if growth == Growth::Refused {
+            return growth;
         }
         self.hold.grant.amount = to;
         if let Err(why) = self.note(None) {
             tracing::error!("a hold that has grown cannot be noted: {why}");
         }
-        true
+        growth
     }
 
     /// Charges what the request cost.
-    pub fn settle(mut self, amount: Usd, tokens: Tokens) {
-        self.end(Charge { amount, tokens, reached_model: true });
+    pub fn settle(mut self, amount: Usd, tokens: Tokens) -> Option<Unflushed> {
+        self.end(Charge { amount, tokens, reached_model: true })
     }
 
     /// Charges an answer that has passed its budget, after which nothing more is begun with its key.
-    pub fn close(mut self, amount: Usd, tokens: Tokens) {
+    pub fn close(mut self, amount: Usd, tokens: Tokens) -> Option<Unflushed> {
         self.ledger.books().cut(self.hold.key);
-        self.end(Charge { amount, tokens, reached_model: true });
+        self.end(Charge { amount, tokens, reached_model: true })
     }
 
     /// Gives everything back: the model was not reached, or refused.
@@ -87,20 +88,21 @@ impl Reservation {
         self.ledger.slots.write(slot, &note).map_err(|error| error.to_string())
     }
 
-    fn end(&mut self, charge: Charge) {
+    fn end(&mut self, charge: Charge) -> Option<Unflushed> {
         self.state = State::Over;
         // Before the books know: only then can the slot be another's.
         if let Err(why) = self.note(Some(charge)) {
             tracing::error!("a charge cannot be noted, so a crash would charge its hold: {why}");
         }
         let mut books = self.ledger.books();
-        let passed = books.settle(&self.hold, &charge, &self.model, Timestamp::now());
+        let (passed, unflushed) = books.settle(&self.hold, &charge, &self.model, Timestamp::now());
         books.dirt.settled.push((self.hold.slot, self.hold.seq));
         drop(books);
         self.ledger.settled();
         if passed {
             self.ledger.told.notify_waiters();
         }
+        unflushed
     }
 
     fn give_back(&mut self) {

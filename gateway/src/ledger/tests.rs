@@ -6,7 +6,7 @@ use protocol::{
     keys::{BudgetScope, FirstTask, KeyLimits, KeyState, MintKey, MintOwnerKey, SetBudget},
 };
 
-use super::{BadKey, DayLimits, Holder, Ledger, NoMoney, Reservation};
+use super::{BadKey, DayLimits, Growth, Holder, Ledger, NoMoney, Reservation};
 use crate::{account::Ask, prices::Rates, tokens::Tokens};
 
 pub(super) const ASK: Ask = Ask {
@@ -418,4 +418,32 @@ async fn where_nothing_can_be_written_nothing_is_held_and_later_all_of_it_is_wri
     let ids: Vec<_> =
         ["t/1", "u/1", "v/1"].iter().filter_map(|name| ledger.key(name)).map(|key| key.id).collect();
     assert_eq!((ids.len(), spent(&ledger, "task:t")), (3, PRICE));
+}
+
+#[tokio::test]
+async fn what_costs_more_than_was_held_is_to_be_waited_for() {
+    let (ledger, holder, folder) = ledger().await;
+    let sent = async || {
+        let mut reservation = ledger.reserve(&holder, "m", &ASK).await.unwrap();
+        reservation.sending();
+        reservation
+    };
+    assert_eq!(sent().await.settle(PRICE, Tokens::default()), None);
+    let power_fails = |boot| {
+        let ledger = open(&killed(folder.path()).path().join("gateway.db"), boot);
+        spent(&ledger, "task:t")
+    };
+    // A whole answer; one that grows while it comes; one that passes the budget.
+    let unflushed = sent().await.settle(usd("0.20"), Tokens::default()).unwrap();
+    Arc::clone(&ledger).flushed(unflushed).await.unwrap();
+    assert!(power_fails("there") >= usd("0.201"));
+    let mut growing = sent().await;
+    assert_eq!(growing.grow(usd("0.002")), Growth::Granted(None), "of what is covered already");
+    let Growth::Granted(Some(unflushed)) = growing.grow(usd("0.50")) else { panic!("it is not covered") };
+    Arc::clone(&ledger).flushed(unflushed).await.unwrap();
+    assert!(power_fails("there") >= usd("0.701"));
+    assert_eq!(growing.grow(usd("0.90")), Growth::Refused);
+    let unflushed = growing.close(usd("0.90"), Tokens::default()).unwrap();
+    Arc::clone(&ledger).flushed(unflushed).await.unwrap();
+    assert!(power_fails("there") >= usd("1.101"));
 }

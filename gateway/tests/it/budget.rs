@@ -222,3 +222,39 @@ async fn a_killed_gateway_charges_what_it_held_and_keeps_what_it_knew() {
     let usage = gateway.admin.usage(&"t".parse().unwrap()).await.unwrap();
     assert_eq!((usage.requests, usage.models), (1, vec![MODEL.to_owned()]));
 }
+
+#[tokio::test]
+async fn an_answer_longer_than_was_asked_for_waits_until_the_disk_knows_what_it_costs() {
+    let permit = Arc::new(Semaphore::new(0));
+    let long = [DELTA.repeat(6_000).as_str(), END].concat();
+    let pieces =
+        vec![Piece::stream(), Piece::say(START), Piece::Wait(permit.clone()), Piece::say(long.clone())];
+    let model = RawModel::start(pieces).await;
+    let house = House::before(&model.url);
+    let gateway = house.open().await;
+    let key = gateway.mint("t", "0.10").await;
+    let mut answer = gateway.ask(&key, 500, true).await;
+    assert_eq!(soon(answer.chunk()).await.unwrap().unwrap(), START);
+
+    // The ledger's writer waits for us: nothing comes to the disk.
+    let database = house.folder.path().join(".local/share/code-workers/gateway.db");
+    let ours = rusqlite::Connection::open(database).unwrap();
+    ours.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = async || {
+        let balance: Value = soon(gateway.get("/v1/key", &key).send()).await.unwrap().json().await.unwrap();
+        balance["held_usd"].as_str().unwrap().parse::<protocol::Usd>().unwrap()
+    };
+    let before = held().await;
+    permit.add_permits(1);
+    let reading = tokio::spawn(answer.bytes());
+    // Once it stands still, it stands still for good, or the answer has come whole.
+    let (mut last, mut same) = (held().await, 0);
+    while same < 50 && !reading.is_finished() {
+        let now = held().await;
+        same = if now > before && now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    assert!(!reading.is_finished(), "it was passed on before the disk knew of it");
+    ours.execute_batch("ROLLBACK").unwrap();
+    assert!(soon(reading).await.unwrap().unwrap() == long);
+}

@@ -15,7 +15,7 @@ use protocol::{
 };
 
 use super::{
-    answers::{BadKey, NoMoney},
+    answers::{BadKey, Growth, NoMoney, Unflushed},
     dirt::Dirt,
 };
 use crate::{
@@ -250,19 +250,24 @@ impl Books {
     }
 
     /// Makes a hold larger, if every account affords it.
-    pub(super) fn grow(&mut self, key: u64, path: Path, more: Usd) -> bool {
+    pub(super) fn grow(&mut self, key: u64, path: Path, more: Usd) -> Growth {
         let affords = |id: &u64| self.accounts.get(id).is_some_and(|entry| entry.money.free() >= more);
         if !path.ids().iter().all(affords) {
-            return false;
+            return Growth::Refused;
         }
         self.promise(path, more);
-        // The answer is under way already: nothing waits for this.
-        self.cover(key, path);
-        true
+        Growth::Granted(self.cover(key, path).map(Unflushed))
     }
 
-    /// Gives a hold back and charges what became of it; whether an account has passed a mark.
-    pub(super) fn settle(&mut self, hold: &Hold, charge: &Charge, model: &str, now: Timestamp) -> bool {
+    /// Gives a hold back and charges what became of it; whether an account has passed a mark, and what must be on
+    /// disk where the charge is more than the hold.
+    pub(super) fn settle(
+        &mut self,
+        hold: &Hold,
+        charge: &Charge,
+        model: &str,
+        now: Timestamp,
+    ) -> (bool, Option<Unflushed>) {
         let mut passed = false;
         for (at, id) in hold.path.ids().iter().enumerate() {
             let Some(entry) = self.accounts.get_mut(id) else { continue };
@@ -279,7 +284,8 @@ impl Books {
             let tokens = charge.tokens.input_total().saturating_add(charge.tokens.output);
             key.pace.ends(&key.limits, tokens, now.as_second());
         }
-        passed
+        let more = charge.amount > hold.grant.amount;
+        (passed, if more { self.cover(hold.key, hold.path).map(Unflushed) } else { None })
     }
 
     /// Nothing more is begun with this key.
