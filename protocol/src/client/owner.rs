@@ -150,7 +150,9 @@ impl OwnerClient {
     /// # Errors
     /// `unknown_task`, `unknown_artifact`, and as any call.
     pub async fn artifact(&self, id: &TaskId, name: &ArtifactName) -> Result<Response, ClientError> {
-        self.0.send(self.0.request(Method::GET, &format!("/tasks/{id}/artifacts/{name}"))).await
+        let request = self.0.request(Method::GET, &format!("/tasks/{id}/artifacts/{name}"));
+        // All of the body has to come within this time.
+        self.0.send(request.timeout(ANSWER * 20)).await
     }
 
     /// `POST /repos`.
