@@ -30,6 +30,19 @@ listening() { # listening PROGRAM ARGUMENTS...
 relay() { listening code-workers-relay --listen "$1" --dial "$2" --mode 0666; }
 "#;
 
+/// A plain user with a cgroup of their own, as a service manager gives them one: with memory, and without the CPU.
+const DELEGATING: &str = r#"
+as_user() { # as_user PROGRAM ARGUMENTS...
+    chown -R 1000:1000 /run/job /var/lib/sandboxes
+    delegated=/sys/fs/cgroup/delegated
+    echo '+memory -cpu' >/sys/fs/cgroup/cgroup.subtree_control
+    mkdir -p $delegated/launcher
+    chown -R 1000:1000 $delegated
+    echo 'u:x:1000:1000::/tmp:/bin/sh' >/etc/passwd
+    sh -c "echo \$\$ >$delegated/launcher/cgroup.procs; exec su u -c '$*'"
+}
+"#;
+
 #[test]
 fn the_relay_speaks_vsock_on_either_end_and_on_both() {
     let Some(kernel) = kernel_folder() else { return };
@@ -96,12 +109,14 @@ impl Host {
         let disk = Disk::make(place.home(), &programs);
         let owner = Endpoint::Unix(place.run_folder().join("owner.sock"));
         let owner = OwnerClient::new(owner, Secret::new(KEY)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // With a thread of its own: what the coordinator closes between two questions has to be noticed.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { kernel, disk, place, owner, runtime, relays: Vec::new() }
     }
 
-    /// Boots a VM with so many workers of the queue in it, one after another.
-    fn boot(&mut self, name: &str, workers: usize) -> Vm {
+    /// Boots a VM with so many workers of the queue in it, one after another: root's, then a plain user's.
+    fn boot(&mut self, name: &str, roots: usize, users: usize) -> Vm {
         let own = self.place.home().join(name);
         for (port, door) in [(7222, "worker.sock"), (4000, "gateway.sock")] {
             let mut relay = self.place.command("code-workers-relay");
@@ -112,17 +127,21 @@ impl Host {
             relay.wait_for("listening on");
             self.relays.push(relay);
         }
-        let workers: Vec<String> = (0..workers).map(|_| self.worker()).collect();
+        let workers: Vec<String> = (0..roots + users).map(|_| self.worker()).collect();
         let files: Vec<String> = (0..workers.len()).map(|number| format!("worker-{number}.json")).collect();
         let job: Vec<_> = files.iter().map(String::as_str).zip(workers).collect();
+        let (roots, users) = files.split_at(roots);
         let script = format!(
             "{STARTING}
             mkdir /run/doors
             relay unix:///run/doors/coordinator.sock vsock://2:7222
             relay unix:///run/doors/gateway.sock vsock://2:4000
+            {DELEGATING}
             cd /run/job
-            /opt/code-workers/e2e-guest sandboxes /run/doors {}",
-            files.join(" ")
+            /opt/code-workers/e2e-guest sandboxes /run/doors {}
+            as_user /opt/code-workers/e2e-guest sandboxes /run/doors {}",
+            roots.join(" "),
+            users.join(" ")
         );
         Vm::boot(&self.kernel, &self.disk, &own, &script, &job)
     }
@@ -153,19 +172,22 @@ impl Host {
 fn a_vm_with_runsc_and_worker_carries_the_whole_protocol() {
     let Some(kernel) = kernel_folder() else { return };
     let mut host = Host::open(kernel);
-    let mut vm = host.boot("killed", 1);
+    let mut vm = host.boot("killed", 1, 0);
     let mut survivor = host.send("survivor", "echo begun; sleep 20; echo ended");
     survivor.wait_for("begun");
     vm.console().signal(Signal::KILL);
     drop(vm);
-    let mut vm = host.boot("vm", 5);
+    let mut vm = host.boot("vm", 5, 1);
     an_artifact_comes_whole(&host);
     a_stream_is_seen_while_it_comes(&host);
     an_order_reaches_the_agent(&host);
-    a_sandbox_without_memory_is_told(&host, &mut vm);
+    a_sandbox_without_memory_is_told(&host, &mut vm, "roots");
     survivor.wait_for("succeeded");
     let task = host.place.task("survivor");
     assert_eq!((&task["state"], &task["attempt"]), (&"succeeded".into(), &2.into()), "{task:#}");
+    let found = vm.console().wait_for("rootless: true");
+    assert!(found.contains("memory is limited, and CPU is not"), "{found}");
+    a_sandbox_without_memory_is_told(&host, &mut vm, "users");
 }
 
 fn an_artifact_comes_whole(host: &Host) {
@@ -204,14 +226,15 @@ fn an_order_reaches_the_agent(host: &Host) {
 
 /// The kernel of the VM knows cgroup v2 alone. Its launcher is our own part in the guest, so what it saw is told to the
 /// coordinator here.
-fn a_sandbox_without_memory_is_told(host: &Host, vm: &mut Vm) {
-    let mut logs = host.send("large", "echo begun; dd if=/dev/zero of=/tmp/large bs=1M count=900");
+fn a_sandbox_without_memory_is_told(host: &Host, vm: &mut Vm, id: &str) {
+    let before = vm.console().lines();
+    let mut logs = host.send(id, "echo begun; dd if=/dev/zero of=/tmp/large bs=1M count=900");
     logs.wait_for("begun");
-    let ended = vm.console().wait_for(" ended: OutOfMemory");
+    let ended = vm.console().wait_for_after(before, " ended: OutOfMemory");
     let worker = ended.split_whitespace().find(|word| word.starts_with("w-")).unwrap().parse().unwrap();
     let end = WorkerEnd { exit: Some(137), reason: "oom".to_owned() };
     host.runtime.block_on(host.owner.end_worker(&worker, &end)).unwrap();
     logs.wait_for("scheduled: oom");
-    host.place.cli(&["cancel", "large"]).ok();
+    host.place.cli(&["cancel", id]).ok();
     logs.wait_for("cancelled");
 }

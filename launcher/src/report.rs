@@ -54,7 +54,8 @@ fn found(runtime: &Runtime) -> String {
 fn found_runsc(runsc: &Runsc) -> String {
     let who = if runsc.rootless() { "as a plain user" } else { "as root" };
     let memory = match runsc.memory() {
-        MemoryLimit::Cgroup(_) => "memory and CPU limited by a cgroup",
+        MemoryLimit::Cgroup(cgroups) if cgroups.limit_cpu() => "memory and CPU limited by a cgroup",
+        MemoryLimit::Cgroup(_) => "memory limited by a cgroup, CPU not",
         MemoryLimit::AddressSpace => "no cgroup",
     };
     let platform = serde_json::to_value(runsc.platform()).unwrap_or_default();

@@ -20,10 +20,12 @@ pub enum Cgroups {
         /// In the CPU controller's tree, where it is mounted.
         cpu: Option<PathBuf>,
     },
-    /// The unified tree; this cgroup hands memory and CPU to its children.
+    /// The unified tree; this cgroup hands memory to its children.
     V2 {
         /// The cgroup below which ours are made.
         parent: PathBuf,
+        /// Whether it can hand on the CPU too: systemd before version 252 gives plain users none.
+        cpu: bool,
     },
 }
 
@@ -34,7 +36,19 @@ impl Cgroups {
     pub(crate) fn candidates() -> Vec<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        candidates(&mounts, &own)
+        let hands_cpu = |parent: &Path| {
+            let controllers = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+            controllers.split_whitespace().any(|controller| controller == "cpu")
+        };
+        candidates(&mounts, &own, hands_cpu)
+    }
+
+    /// Whether they hold a sandbox to its share of the CPU, beside its memory.
+    pub fn limit_cpu(&self) -> bool {
+        match self {
+            Self::V1 { cpu, .. } => cpu.is_some(),
+            Self::V2 { cpu, .. } => *cpu,
+        }
     }
 
     /// Makes the cgroup of a sandbox and sets its limits; answers its folders, into whose `cgroup.procs` the
@@ -54,15 +68,16 @@ impl Cgroups {
             Self::V1 { memory, cpu } => {
                 [Some(memory), cpu.as_ref()].into_iter().flatten().map(|parent| parent.join(&name)).collect()
             }
-            Self::V2 { parent } => vec![parent.join(name)],
+            Self::V2 { parent, .. } => vec![parent.join(name)],
         }
     }
 
     fn fill(&self, folders: &[PathBuf], limits: &Limits) -> io::Result<()> {
         let quota = u64::from(limits.cpu_millis) * CPU_PERIOD_MICROS / 1000;
-        if let Self::V2 { parent } = self {
+        if let Self::V2 { parent, cpu } = self {
             // Fails where it is already so and may not be changed; then the limits below tell.
-            let _ = write(parent, "cgroup.subtree_control", "+memory +cpu");
+            let wanted = if *cpu { "+memory +cpu" } else { "+memory" };
+            let _ = write(parent, "cgroup.subtree_control", wanted);
         }
         for folder in folders {
             if let Err(error) = fs::create_dir(folder)
@@ -81,12 +96,14 @@ impl Cgroups {
                     write(cpu, "cpu.cfs_quota_us", &quota.to_string())?;
                 }
             }
-            (Self::V2 { .. }, [folder, ..]) => {
+            (Self::V2 { cpu, .. }, [folder, ..]) => {
                 write(folder, "memory.max", &limits.memory_bytes.to_string())?;
                 // Half a sandbox is of no use: what meets the limit ends whole.
                 write(folder, "memory.oom.group", "1")?;
                 let _ = write(folder, "memory.swap.max", "0");
-                write(folder, "cpu.max", &format!("{quota} {CPU_PERIOD_MICROS}"))?;
+                if *cpu {
+                    write(folder, "cpu.max", &format!("{quota} {CPU_PERIOD_MICROS}"))?;
+                }
             }
             (_, []) => {}
         }
@@ -130,7 +147,7 @@ fn write(folder: &Path, file: &str, text: &str) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn candidates(mountinfo: &str, own: &str) -> Vec<Cgroups> {
+fn candidates(mountinfo: &str, own: &str, hands_cpu: impl Fn(&Path) -> bool) -> Vec<Cgroups> {
     let v1 = |controller: &str| {
         let root = mount_of(mountinfo, "cgroup", Some(controller))?;
         let inside = own_path(own, |names| names.split(',').any(|name| name == controller))?;
@@ -151,7 +168,7 @@ fn candidates(mountinfo: &str, own: &str) -> Vec<Cgroups> {
         let own = root.join(inside.trim_start_matches('/'));
         let above = own.parent().filter(|above| above.starts_with(&root)).map(Path::to_owned);
         let places = [Some(own), above, Some(root)].into_iter().flatten();
-        found.extend(places.map(|parent| Cgroups::V2 { parent }));
+        found.extend(places.map(|parent| Cgroups::V2 { cpu: hands_cpu(&parent), parent }));
     }
     found
 }
@@ -185,16 +202,18 @@ mod tests {
                       31 29 0:27 / /none/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
                       32 29 0:28 / /none/unified rw - cgroup2 cgroup2 rw\n";
         let own = "4:memory:/job/a\n1:cpu,cpuacct:/\n0::/user/me\n";
-        let found = candidates(mounts, own);
+        let found = candidates(mounts, own, |parent| parent.ends_with("me"));
         let v1 = Cgroups::V1 { memory: "/none/memory".into(), cpu: Some("/none/cpu,cpuacct".into()) };
         assert_eq!(found[0], v1);
         let parents: Vec<_> = found[1..]
             .iter()
             .map(|place| match place {
-                Cgroups::V2 { parent } => parent.to_str().unwrap(),
+                Cgroups::V2 { parent, cpu } => (parent.to_str().unwrap(), *cpu),
                 Cgroups::V1 { .. } => panic!("one v1 only"),
             })
             .collect();
-        assert_eq!(parents, ["/none/unified/user/me", "/none/unified/user", "/none/unified"]);
+        let wanted =
+            [("/none/unified/user/me", true), ("/none/unified/user", false), ("/none/unified", false)];
+        assert_eq!(parents, wanted);
     }
 }

@@ -114,12 +114,18 @@ impl Runsc {
         if self.work == WorkStore::Memory {
             warnings.push("/work is kept in memory, because this runsc cannot keep it in a file".to_owned());
         }
-        if self.memory == MemoryLimit::AddressSpace {
-            warnings.push(
+        match &self.memory {
+            MemoryLimit::AddressSpace => warnings.push(
                 "this user has no cgroup to limit memory and CPU with: memory is limited for each process alone, to \
                  16 GiB of addresses or more, and CPU is not (run as root, or under systemd with Delegate=yes)"
                     .to_owned(),
-            );
+            ),
+            MemoryLimit::Cgroup(cgroups) if !cgroups.limit_cpu() => warnings.push(
+                "this user's cgroups do not hand on the CPU: memory is limited, and CPU is not (`systemctl edit \
+                 user@.service`, there `[Service]` and `Delegate=memory pids cpu`, and log in again)"
+                    .to_owned(),
+            ),
+            MemoryLimit::Cgroup(_) => {}
         }
         warnings
     }

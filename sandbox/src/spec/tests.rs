@@ -55,7 +55,7 @@ fn new_runsc() -> Runsc {
         rootless: false,
         doors: Doors::HostUds,
         work: WorkStore::File,
-        memory: MemoryLimit::Cgroup(Cgroups::V2 { parent: "/sys/fs/cgroup".into() }),
+        memory: MemoryLimit::Cgroup(Cgroups::V2 { parent: "/sys/fs/cgroup".into(), cpu: true }),
     }
 }
 

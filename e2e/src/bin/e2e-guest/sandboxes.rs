@@ -27,7 +27,8 @@ pub(crate) async fn run(doors: &str, workers: &[&str]) {
         fs::create_dir_all(folder).unwrap();
     }
     let runsc = Runsc::probe(Path::new("runsc"), &probe).await.unwrap();
-    println!("guest: runsc {}, warnings: {:?}", runsc.version(), runsc.warnings());
+    let warnings = runsc.warnings();
+    println!("guest: runsc {}, rootless: {}, warnings: {warnings:?}", runsc.version(), runsc.rootless());
     let runtime = Runtime::Gvisor(runsc);
     for file in workers {
         let worker: WorkerConfig = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
