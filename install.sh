@@ -240,7 +240,7 @@ shim() { # what sandboxes in the VM's Docker call skia
     fi
     say "\$ ssh $vm sudo …/setup.sh up"
     said=$(tar -c -C "$PWD/install/vm" . -C "$(cd "$from" && pwd)" code-workers-relay |
-        ssh "$vm" 'folder=$(mktemp -d) && tar -x -C "$folder" && sudo "$folder/setup.sh" up; code=$?; rm -r "$folder"; exit $code') ||
+        ssh -- "$vm" 'folder=$(mktemp -d) && tar -x -C "$folder" && sudo "$folder/setup.sh" up; code=$?; rm -r "$folder"; exit $code') ||
         fail "coordinator-shim is not set up in $vm: $said"
     say "$said"
     case $said in *'nothing was changed'*) there "coordinator-shim in $vm" ;; *) done_steps+=("coordinator-shim in $vm") ;; esac

@@ -89,7 +89,7 @@ lingering() {
 shim() {
     [ -n "$vm" ] || return 0
     doing "take coordinator-shim away from $vm: ssh $vm sudo sh -s down"
-    [ "$DRY_RUN" = 1 ] || ssh "$vm" 'sudo sh -s down' <install/vm/setup.sh || fail "it is still in $vm: see above"
+    [ "$DRY_RUN" = 1 ] || ssh -- "$vm" 'sudo sh -s down' <install/vm/setup.sh || fail "it is still in $vm: see above"
 }
 
 require_systemd
