@@ -130,6 +130,8 @@ mod tests {
         assert_eq!(budget_table(&accounts), wanted);
         assert_eq!(sentence(&accounts[0]), "day has no limit; 3.90 are spent and 0.10 held");
         assert_eq!(sentence(&accounts[1]), "task:t may spend 5.00 USD; 3.90 are spent and 0.10 held");
+        let day = account("day", Some("2030-01-31"), Some("5"));
+        assert_eq!(sentence(&day), "day may spend 5.00 USD a day (UTC); 3.90 are spent and 0.10 held");
         assert_eq!(percent(Some(Usd::ZERO), Usd::ZERO, Usd::ZERO), "100 %");
     }
 

@@ -86,7 +86,7 @@ pub fn choose(script: &Script, asked: &Asked) -> Answer {
     };
     match calls(turn, asked) {
         Ok(calls) => {
-            let mut reply = reply(turn.text.clone(), asked, calls);
+            let mut reply = reply(turn.thinking.clone(), turn.text.clone(), asked, calls);
             reply.usage = turn.usage.unwrap_or(reply.usage);
             reply.stop = turn.stop;
             Answer::Play { reply, delay: turn.delay, ending }
@@ -112,16 +112,17 @@ fn calls(turn: &Turn, asked: &Asked) -> Result<Vec<NamedCall>, String> {
 }
 
 fn say(text: &str, asked: &Asked) -> Answer {
-    let reply = reply(text.to_owned(), asked, Vec::new());
+    let reply = reply(String::new(), text.to_owned(), asked, Vec::new());
     Answer::Play { reply, delay: Duration::ZERO, ending: Ending::Whole }
 }
 
-fn reply(text: String, asked: &Asked, calls: Vec<NamedCall>) -> Reply {
-    let said = text.len() + calls.iter().map(|call| call.arguments().len()).sum::<usize>();
+fn reply(thinking: String, text: String, asked: &Asked, calls: Vec<NamedCall>) -> Reply {
+    let said = thinking.len() + text.len() + calls.iter().map(|call| call.arguments().len()).sum::<usize>();
     let usage = Usage { input: tokens(asked.bytes), output: tokens(said), cache_read: 0, cache_write: 0 };
     Reply {
         label: format!("recorded{}", asked.answered),
         model: asked.model.clone(),
+        thinking,
         text,
         calls,
         usage,

@@ -11,6 +11,8 @@ pub struct Reply {
     pub label: String,
     /// The model that the request asked for.
     pub model: String,
+    /// What was thought before; may be empty.
+    pub thinking: String,
     /// What is said; may be empty when tools are called.
     pub text: String,
     /// The tools that are called.
@@ -41,10 +43,15 @@ impl NamedCall {
 }
 
 impl Reply {
-    /// The text in the pieces in which it is streamed: a word with the space after it.
+    /// The text in the pieces in which it is streamed.
     pub fn text_deltas(&self) -> impl Iterator<Item = &str> {
-        self.text.split_inclusive(char::is_whitespace)
+        words(&self.text)
     }
+}
+
+/// A text in the pieces in which it is streamed: a word with the space after it.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive(char::is_whitespace)
 }
 
 /// JSON text in the pieces in which it is streamed.

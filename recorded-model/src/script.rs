@@ -15,6 +15,8 @@ pub struct Script {
 /// One answer of the model.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
+    /// What it thinks before it says anything; Messages alone has a place for it.
+    pub thinking: String,
     /// What it says before it calls tools; may be empty when it calls any.
     pub text: String,
     /// The tools that it calls, in order.
@@ -163,6 +165,8 @@ struct RawScript {
 #[serde(deny_unknown_fields)]
 struct RawTurn {
     #[serde(default)]
+    thinking: String,
+    #[serde(default)]
     text: String,
     #[serde(default)]
     tool: Vec<RawTool>,
@@ -216,7 +220,8 @@ impl RawTurn {
         }
         let tools = self.tool.into_iter().map(RawTool::into_call).collect();
         let delay = Duration::from_millis(self.delay_ms);
-        Ok(Turn { text: self.text, tools, usage: self.usage, stop: self.stop, delay, fault })
+        let Self { thinking, text, usage, stop, .. } = self;
+        Ok(Turn { thinking, text, tools, usage, stop, delay, fault })
     }
 
     fn fault(&self) -> Result<Option<Fault>, String> {

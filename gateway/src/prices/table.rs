@@ -9,7 +9,11 @@ use crate::provider::Provider;
 /// No model takes longer input; where tiers begin is looked for below this.
 const LONGEST_INPUT: u64 = 16_000_000;
 
-/// What the table says of a model, or `None` where it does not know it. The address tells whose models an upstream
+/// Kinds that a model has a price of its own for, and that are counted as any other output here. Searches are not among
+/// them: no request can ask for one.
+const UNCOUNTED: [UsageKey; 2] = [UsageKey::OUTPUT_CITATION_TOKENS, UsageKey::OUTPUT_REASONING_TOKENS];
+
+/// What the table says of a model, or `None` where it does not know it or prices it by what is not counted here. The address tells whose models an upstream
 /// serves, where it is neither Anthropic nor OpenAI itself.
 #[must_use]
 pub fn look_up(provider: Provider, base_url: &str, model: &str) -> Option<ModelPrice> {
@@ -20,6 +24,14 @@ pub fn look_up(provider: Provider, base_url: &str, model: &str) -> Option<ModelP
 /// The bundled table only answers "what does this usage cost", so rates and the places where they change
 /// are found by asking.
 fn price_of(provider: &str, model: &str) -> Option<ModelPrice> {
+    // What is not of tokens at all is a fee for each request.
+    if total(provider, model, 0.0, None)? > 0.0 {
+        return None;
+    }
+    let plain = total(provider, model, 1_000.0, None);
+    if UNCOUNTED.into_iter().any(|kind| total(provider, model, 1_000.0, Some(kind)) != plain) {
+        return None;
+    }
     let rates = |input| rates_at(provider, model, input);
     let base = rates(1)?;
     let mut tiers = Vec::new();
@@ -35,6 +47,14 @@ fn price_of(provider: &str, model: &str) -> Option<ModelPrice> {
         from = other;
     }
     (base.input > 0 || base.output > 0).then_some(ModelPrice { base, tiers })
+}
+
+/// What so many tokens in and out cost, where the output is of this kind.
+fn total(provider: &str, model: &str, count: f64, kind: Option<UsageKey>) -> Option<f64> {
+    let kinds = [UsageKey::INPUT_TOKENS, UsageKey::OUTPUT_TOKENS].into_iter().chain(kind);
+    let usage = Usage::from_iter(kinds.map(|kind| (kind, count)));
+    let request = PriceRequest::new(model, &usage).with_provider_id(provider);
+    Calculator::bundled().calculate(&request).ok().map(|price| price.total_price)
 }
 
 fn rates_at(provider: &str, model: &str, input: u64) -> Option<Rates> {
@@ -101,6 +121,16 @@ mod tests {
         assert_eq!((price.at(200_000).input, price.at(200_001).input), (3_000_000, 6_000_000));
         let tokens = Tokens { input: 1, cache_read: 200_000, output: 1, ..Tokens::default() };
         assert_eq!(price.cost(&tokens).nanos(), 6_000 + 200_000 * 600 + 22_500);
+    }
+
+    #[test]
+    fn what_is_priced_by_more_than_its_tokens_has_no_price() {
+        for model in ["sonar", "sonar-pro", "sonar-deep-research"] {
+            assert!(rates_at("perplexity", model, 1).is_some(), "{model} is in the table");
+            assert_eq!(look_up(Provider::OpenAi, "https://api.perplexity.ai", model), None, "{model}");
+        }
+        // Searches have a price here too, and no request can ask for one.
+        assert!(of(Provider::OpenAi, "gpt-4.1").is_some());
     }
 
     #[test]

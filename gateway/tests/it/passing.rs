@@ -120,6 +120,11 @@ async fn of_the_headers_only_what_the_api_knows_goes_up() {
         assert!(!head.contains(gone), "{gone} in {head}");
     }
     assert_eq!(body, serde_json::to_vec(&question(500, false)).unwrap());
+    let removed = gateway.admin.usage(&"t".parse().unwrap()).await.unwrap().removed;
+    assert_eq!(
+        removed.into_iter().collect::<Vec<_>>(),
+        [("Files-API-2025-04-14".to_owned(), 1), ("code-execution-2025-08-25".to_owned(), 1)]
+    );
 }
 
 #[tokio::test]

@@ -124,6 +124,7 @@ mod tests {
             ("key_source = 'other'", "key_source"),
             ("key_source = 'bifrost'", "bifrost.url"),
             ("key_source = 'bifrost'\n[bifrost]\nurl = 'http://gateway.example:80'", "bifrost.url"),
+            ("key_source = 'bifrost'\n[bifrost]\nurl = 'http://10.0.0.1:80'", "bifrost.url"),
             ("key_source = 'bifrost'\n[bifrost]\nurl = 'https://127.0.0.1:80'", "bifrost.url"),
             ("[bifrost]\nurl = 'http://127.0.0.1:80'", "no use"),
             ("key_source = 'env'\n[bifrost]\nproviders = ['x']", "no use"),

@@ -2,17 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::reply::{NamedCall, Reply, argument_deltas};
+use crate::reply::{NamedCall, Reply, argument_deltas, words};
 use crate::script::{Stop, Usage};
 use crate::stream::Frame;
 
+/// The provider's own seal of a thought, which only it can read.
+const SIGNATURE: &str = "recorded";
+
 pub(super) fn whole(reply: &Reply) -> Value {
+    let thinking = (!reply.thinking.is_empty())
+        .then(|| json!({"type": "thinking", "thinking": reply.thinking, "signature": SIGNATURE}));
     let text = (!reply.text.is_empty()).then(|| json!({"type": "text", "text": reply.text}));
     let calls = reply
         .calls
         .iter()
         .map(|call| json!({"type": "tool_use", "id": call_id(call), "name": call.name, "input": call.input}));
-    let content: Vec<Value> = text.into_iter().chain(calls).collect();
+    let content: Vec<Value> = thinking.into_iter().chain(text).chain(calls).collect();
     message(reply, &json!(content), &json!(stop_reason(reply)), reply.usage.output)
 }
 
@@ -22,6 +27,13 @@ pub(super) fn frames(reply: &Reply) -> Vec<Frame> {
     let mut frames =
         vec![event(&json!({"type": "message_start", "message": opening})), event(&json!({"type": "ping"}))];
     let mut index = 0;
+    if !reply.thinking.is_empty() {
+        let deltas = words(&reply.thinking).map(|text| json!({"type": "thinking_delta", "thinking": text}));
+        let signed = std::iter::once(json!({"type": "signature_delta", "signature": SIGNATURE}));
+        let start = json!({"type": "thinking", "thinking": "", "signature": ""});
+        block(&mut frames, index, &start, deltas.chain(signed));
+        index += 1;
+    }
     if !reply.text.is_empty() {
         let deltas = reply.text_deltas().map(|text| json!({"type": "text_delta", "text": text}));
         block(&mut frames, index, &json!({"type": "text", "text": ""}), deltas);

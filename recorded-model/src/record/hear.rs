@@ -8,7 +8,9 @@ use crate::script::{Call, Stop, Usage};
 /// One answer of a model, complete.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Heard {
-    /// What it said; its thoughts are not kept.
+    /// What it thought, without what seals it. Anthropic's alone: OpenAI shows no thoughts.
+    pub thinking: String,
+    /// What it said.
     pub text: String,
     /// The tools that it called, in order.
     pub calls: Vec<Call>,
@@ -70,7 +72,8 @@ fn streamed_message(events: &[Value]) -> Option<Heard> {
             "content_block_start" => open = Some((event["content_block"].clone(), String::new())),
             "content_block_delta" => {
                 let delta = &event["delta"];
-                let piece = delta["text"].as_str().or(delta["partial_json"].as_str());
+                let piece =
+                    ["text", "thinking", "partial_json"].iter().find_map(|kind| delta[*kind].as_str());
                 if let (Some((_, grown)), Some(piece)) = (&mut open, piece) {
                     grown.push_str(piece);
                 }
@@ -183,6 +186,10 @@ impl Heard {
                 self.text.push_str(block["text"].as_str().unwrap_or_default());
                 self.text.push_str(grown.unwrap_or_default());
             }
+            Some("thinking") => {
+                self.thinking.push_str(block["thinking"].as_str().unwrap_or_default());
+                self.thinking.push_str(grown.unwrap_or_default());
+            }
             Some("tool_use") => {
                 let name = block["name"].as_str().unwrap_or_default();
                 match grown {
@@ -215,6 +222,7 @@ mod tests {
         Reply {
             label: "r".to_owned(),
             model: "m".to_owned(),
+            thinking: "What are\ntwo words?".to_owned(),
             text: "Two words,\n\nand more.".to_owned(),
             calls: (0..calls).map(call).collect(),
             usage: Usage { input: 10, output: 20, cache_read: 30, cache_write: 0 },
@@ -228,7 +236,9 @@ mod tests {
             for calls in 0..3 {
                 let reply = reply(calls);
                 let named = |call: &NamedCall| Call { name: call.name.clone(), input: call.input.clone() };
+                let thinking = if dialect == Dialect::Messages { &reply.thinking } else { "" };
                 let expected = Heard {
+                    thinking: thinking.to_owned(),
                     text: reply.text.clone(),
                     calls: reply.calls.iter().map(named).collect(),
                     usage: Some(reply.usage),

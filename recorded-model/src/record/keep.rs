@@ -95,6 +95,8 @@ struct Script<'a> {
 
 #[derive(Serialize)]
 struct Turn<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    thinking: &'a str,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Stop>,
@@ -108,15 +110,16 @@ impl<'a> Turn<'a> {
     fn of(heard: &'a Heard) -> Self {
         let silent = heard.text.is_empty() && heard.calls.is_empty();
         let text = if silent { "(nothing was said)" } else { &heard.text };
-        Self { text, stop: heard.stop, usage: heard.usage, tool: &heard.calls }
+        Self { thinking: &heard.thinking, text, stop: heard.stop, usage: heard.usage, tool: &heard.calls }
     }
 
     fn missing() -> Self {
-        Self { text: "(this turn was not recorded)", stop: None, usage: None, tool: &[] }
+        Self { thinking: "", text: "(this turn was not recorded)", stop: None, usage: None, tool: &[] }
     }
 }
 
 fn clean(mut heard: Heard, secrets: &[String]) -> Heard {
+    heard.thinking = clean_text(&heard.thinking, secrets);
     heard.text = clean_text(&heard.text, secrets);
     for call in &mut heard.calls {
         call.name = clean_text(&call.name, secrets);
