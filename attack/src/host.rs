@@ -8,6 +8,7 @@ mod launcher;
 mod part;
 mod place;
 mod process;
+mod shared;
 mod stand_in;
 mod table;
 mod upstream;

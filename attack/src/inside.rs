@@ -5,12 +5,13 @@ mod door;
 mod files;
 mod gateway;
 pub(crate) mod handed;
+pub(crate) mod ipc;
 mod kernel;
 mod keys;
 pub(crate) mod network;
 pub(crate) mod resources;
 pub(crate) mod results;
-mod syscall;
+pub(crate) mod syscall;
 
 use std::{
     fs,
@@ -38,6 +39,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Attack> {
         network::ATTACKS,
         files::ATTACKS,
         kernel::ATTACKS,
+        ipc::ATTACKS,
         keys::ATTACKS,
         coordinator::ATTACKS,
         gateway::ATTACKS,

@@ -37,6 +37,8 @@ pub(crate) enum Line {
     Memory,
     /// The worker counts the files in /work. Without it: nobody does.
     WorkFiles,
+    /// The worker keeps so much of what a program says. Without it: more than a host gives away.
+    Output,
     /// A task may run so long. Without it: longer.
     RunTime,
     /// A limit of processes and threads.
@@ -82,9 +84,9 @@ impl Line {
         )
     }
 
-    /// Whether it holds by ending the task: each attack on it has one of its own.
-    pub(crate) fn ends_the_task(self) -> bool {
-        matches!(self, Self::Memory | Self::WorkFiles | Self::RunTime)
+    /// Whether each attack on it has a task of its own: it holds by ending the task, or by dropping what it tells.
+    pub(crate) fn takes_a_task(self) -> bool {
+        matches!(self, Self::Memory | Self::WorkFiles | Self::RunTime | Self::Output)
     }
 
     /// Its name, as in the program's arguments.

@@ -44,6 +44,9 @@ enum Mode {
         /// A socket without a file, too
         #[arg(long)]
         abstract_socket: Option<String>,
+        /// What processes of one kernel share, by this key
+        #[arg(long)]
+        shared: Option<i32>,
         ports: Vec<u16>,
     },
 }
@@ -55,8 +58,8 @@ fn main() -> ExitCode {
         Mode::Inside { orders } => inside::run(&orders).map(|()| ExitCode::SUCCESS),
         Mode::Beside => inside::beside().map(|()| ExitCode::SUCCESS),
         Mode::Weaken(arguments) => weaken::run(arguments).map(|()| ExitCode::SUCCESS),
-        Mode::Serve { abstract_socket, ports } => {
-            weaken::serve(abstract_socket.as_deref(), &ports).map(|()| ExitCode::SUCCESS)
+        Mode::Serve { abstract_socket, shared, ports } => {
+            weaken::serve(abstract_socket.as_deref(), shared, &ports).map(|()| ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|error| {

@@ -19,6 +19,8 @@ pub(crate) struct Target {
     pub(crate) loopback: Vec<u16>,
     /// An abstract socket of the host.
     pub(crate) abstract_socket: String,
+    /// The keys of what processes of one kernel share (sysvipc(7)): the host's, and what the attacker leaves.
+    pub(crate) shared: Shared,
     /// The id of the host's boot.
     pub(crate) boot_id: Backwards,
     /// Another's task that runs.
@@ -35,6 +37,13 @@ pub(crate) struct Target {
     pub(crate) leaked: Leaked,
     /// A task for each hostile result, by the attack's name, with all that it takes to report it.
     pub(crate) handed: BTreeMap<String, Leaked>,
+}
+
+/// Numbers by which shared things are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    pub(crate) hosts: i32,
+    pub(crate) left: i32,
 }
 
 /// A task with its worker's token and lease.

@@ -71,12 +71,35 @@ fn fortress(place: &Place) -> PathBuf {
     agent
 }
 
+/// Stands in for runsc: kills a sandbox as soon as it has a task.
+const KILLING: &str = r#"#!/bin/bash
+for word; do [ "$last" = --bundle ] && outbox=${word%/*}/outbox; last=$word; done
+if [ -d "$outbox" ]; then
+  (while [ -d "$outbox" ] && [ ! -e "$outbox/lease.json" ]; do sleep 0.05; done
+   [ ! -e "$outbox/lease.json" ] || kill -9 $$) <&- >/dev/null 2>&1 &
+fi
+exec runsc "$@"
+"#;
+
+#[test]
+fn a_battery_whose_task_nobody_will_take_again_says_so() {
+    let place = Place::new();
+    let killing = place.home().join("runsc");
+    fs::write(&killing, KILLING).unwrap();
+    fs::set_permissions(&killing, Permissions::from_mode(0o755)).unwrap();
+    let mut attack = place.command("code-workers-attack");
+    attack.args(["host", "--part", "gvisor", "capabilities"]).env("CODE_WORKERS_RUNSC", killing);
+    let output = attack.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("nobody will take its task again: killed"), "{told}");
+}
+
 /// Root, with perl for the calls that have no other name.
 const IN_THE_VM: &str = r#"
 export PATH=$PATH:/opt/code-workers LD_LIBRARY_PATH=/opt/code-workers
 mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null
 mkfifo /run/served
-code-workers-attack serve --abstract-socket attacked >/run/served &
+code-workers-attack serve --abstract-socket attacked --shared 4242 >/run/served &
 head -c 1 /run/served
 code-workers-attack inside "$(cat /run/job/orders)"
 "#;
@@ -97,7 +120,7 @@ fn what_gvisors_kernel_holds_succeeds_against_another_kernel() {
     programs.push(place.program("code-workers-attack"));
     let disk = Disk::make(place.home(), &programs);
     let orders = serde_json::json!({
-        "attacks": names, "without": "kernel", "target": { "abstract_socket": "attacked" },
+        "attacks": names, "without": "kernel", "target": { "abstract_socket": "attacked", "shared": { "hosts": 4242, "left": 4243 } },
     });
     let job = [("orders", orders.to_string())];
     let mut vm = Vm::boot(&kernel, &disk, &place.home().join("vm"), IN_THE_VM, &job);

@@ -79,6 +79,14 @@ fn a_hundred_gigabytes_and_a_million_files_meet_the_end_of_work() {
 }
 
 #[test]
+fn a_flood_of_output_that_is_more_than_a_file_may_have_ends_nobody() {
+    let place = place();
+    let task = run(&place, "flood", "head -c 80000000 /dev/zero | tr '\\0' 'x' | fold -w 60000; exit 9", &[]);
+    assert_eq!((&task["result"]["exit_code"], &task["attempt"]), (&json!(9), &json!(1)), "{task:#}");
+    assert_limits(&place, &task, &["output"]);
+}
+
+#[test]
 fn descriptors_run_out_for_the_agent_alone() {
     let place = place();
     let open = "python3 -c '\nimport os\nfds = []\ntry:\n    while True: fds.append(os.open(\"/dev/null\", 0))\nexcept OSError as error: print(len(fds) > 1000, error.strerror)'";

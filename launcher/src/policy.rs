@@ -19,6 +19,8 @@ use crate::settings::{Config, Kind};
 
 /// Open files of one process; build tools and language servers keep many.
 const OPEN_FILES: u64 = 16_384;
+/// Bytes of a log beside its output: the line about what was dropped.
+const LOG_END: u64 = 1 << 10;
 /// Where programs are looked for inside, after the toolchains of the configuration.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -52,7 +54,8 @@ pub(crate) fn policy(
             cpu_millis: u32::try_from(cpus)?.saturating_mul(1000),
             processes: config.processes,
             open_files: OPEN_FILES,
-            file_bytes: config.work_bytes,
+            // The worker has the same limit, and writes the log.
+            file_bytes: config.work_bytes.max(config.output_bytes.saturating_add(LOG_END)),
         },
         hostname: "sandbox".to_owned(),
         users: vec![user("agent", AGENT_UID)?, user("relay", RELAY_UID)?],

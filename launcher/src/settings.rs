@@ -6,12 +6,15 @@ use std::time::Duration;
 use protocol::client::{Endpoint, OwnerClient};
 use protocol::folders::{Folders, beside};
 use protocol::ids::{AgentName, ImageName, QueueName};
+use protocol::limits::LOG_BYTES;
 use protocol::secret::Secret;
 use protocol::settings::{Faults, Key, KeySource, Settings, Sources};
 
 use crate::caches::{self, Cache};
 
 const MIB: u64 = 1 << 20;
+/// MiB, below what an artifact may have.
+const MOST_OUTPUT: u64 = 250;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -106,6 +109,7 @@ pub(crate) struct Config {
     pub(crate) memory_bytes: u64,
     pub(crate) work_bytes: u64,
     pub(crate) work_files: u64,
+    pub(crate) output_bytes: u64,
     pub(crate) tmp_bytes: u64,
     pub(crate) processes: u64,
     /// The names of the variables that hold real keys.
@@ -145,6 +149,7 @@ pub(crate) fn config(wish: Wish, file: Option<PathBuf>) -> Result<Config, Faults
         work_bytes: bytes(&mut settings, &Key::SANDBOX_WORK, 10_240),
         work_files: at_least_one(&mut settings, &Key::SANDBOX_FILES, 1_000_000),
         tmp_bytes: bytes(&mut settings, &Key::SANDBOX_TMP, 1024),
+        output_bytes: output_bytes(&mut settings),
         processes: at_least_one(&mut settings, &Key::SANDBOX_PROCESSES, 1024),
         real_keys: kept_back(&mut settings),
     };
@@ -246,6 +251,15 @@ fn at_least_one(settings: &mut Settings, key: &Key, default: u64) -> u64 {
         settings.fault(format!("{} must be at least 1", key.file.unwrap_or_default()));
     }
     number
+}
+
+/// What is kept has to go to the coordinator as one artifact, with a line about what was dropped.
+fn output_bytes(settings: &mut Settings) -> u64 {
+    let mib = at_least_one(settings, &Key::SANDBOX_OUTPUT, LOG_BYTES / MIB);
+    if mib > MOST_OUTPUT {
+        settings.fault(format!("sandbox.output_mb must be at most {MOST_OUTPUT}: a log is one artifact"));
+    }
+    mib.saturating_mul(MIB)
 }
 
 /// A program of ours: beside this one, else on PATH.

@@ -56,10 +56,12 @@ pub(crate) async fn start(config: &Config, runtime: &Runtime) -> Result<Kept, No
 
 /// What the worker watches. Without a sandbox it would see what the whole machine uses, and end every agent for it.
 fn limits(config: &Config, runtime: &Runtime) -> SandboxLimits {
-    if !runtime.counts_apart() {
-        return SandboxLimits::default();
+    let apart = runtime.counts_apart();
+    SandboxLimits {
+        memory_bytes: apart.then_some(config.memory_bytes),
+        work_files: apart.then_some(config.work_files),
+        output_bytes: config.output_bytes,
     }
-    SandboxLimits { memory_bytes: Some(config.memory_bytes), work_files: Some(config.work_files) }
 }
 
 fn keep(config: &Config, runtime: &Runtime, worker: &WorkerConfig) -> anyhow::Result<Kept> {

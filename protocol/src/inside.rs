@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{AgentName, QueueName, TaskId, WorkerId},
+    limits,
     report::Report,
     secret::Secret,
 };
@@ -76,15 +77,23 @@ pub struct WorkerConfig {
 }
 
 /// Limits that the worker watches, so that the agent ends before they take the worker too, and its work comes back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SandboxLimits {
     /// Bytes of memory of all programs inside together. The sandbox itself has somewhat more. `None`: not watched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// Files and folders in `/work`, the checkout's own included. `None`: not counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub work_files: Option<u64>,
+    /// Bytes of the program's output that are kept as its log.
+    pub output_bytes: u64,
+}
+
+impl Default for SandboxLimits {
+    fn default() -> Self {
+        Self { memory_bytes: None, work_files: None, output_bytes: limits::LOG_BYTES }
+    }
 }
 
 /// The files of an outbox. The worker writes each whole (under another name, flushed, then renamed), but the events.

@@ -29,6 +29,8 @@ pub const TASK_ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
 pub const TASK_ARTIFACTS: usize = 100;
 /// Bytes of bundles of bases that the coordinator keeps, for workers that ask for the same one later.
 pub const BASES_KEPT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes of an attempt's log, unless its launcher says otherwise; the rest is dropped, and said so.
+pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of agent output kept on a task's event stream; of more, the middle is dropped, and said so.
 pub const TASK_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of an attempt's events that wait in the outbox for the coordinator; of more, the middle is dropped, and said

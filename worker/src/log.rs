@@ -11,15 +11,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{artifacts::LOG, outbox};
 
-/// Bytes of output that are kept. What comes after is counted.
-pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
-
 /// The log while it is written. It lies in the outbox, so it is there also when the sandbox dies.
 #[derive(Debug)]
 pub struct Log<W: Write = File> {
     file: BufWriter<Hashed<W>>,
     /// Bytes of output that came.
     came: u64,
+    /// Bytes of it that are kept. What comes after is counted.
+    most: u64,
     tail: Tail,
 }
 
@@ -45,25 +44,25 @@ impl<W: Write> Write for Hashed<W> {
 }
 
 impl Log {
-    /// A new file.
+    /// A new file, of which so many bytes are output at most.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::onto(outbox::create(path)?))
+    pub fn create(path: &Path, most: u64) -> io::Result<Self> {
+        Ok(Self::onto(outbox::create(path)?, most))
     }
 }
 
 impl<W: Write> Log<W> {
-    fn onto(file: W) -> Self {
+    fn onto(file: W, most: u64) -> Self {
         let file = BufWriter::new(Hashed { file, hash: Sha256::new(), size: 0 });
-        Self { file, came: 0, tail: Tail::of(limits::LOG_TAIL_BYTES) }
+        Self { file, came: 0, most, tail: Tail::of(limits::LOG_TAIL_BYTES) }
     }
 
     /// Adds output. A disk that is full costs the log, not the task.
     pub fn add(&mut self, bytes: &[u8]) {
         self.tail.add(bytes);
-        let room = usize::try_from(LOG_BYTES.saturating_sub(self.came)).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.most.saturating_sub(self.came)).unwrap_or(usize::MAX);
         self.came += bytes.len() as u64;
         // What is missing in the end is said there.
         let _ = self.file.write_all(bytes.get(..room).unwrap_or(bytes));
@@ -72,7 +71,7 @@ impl<W: Write> Log<W> {
     /// Whether more came than is kept.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
-        self.came > LOG_BYTES
+        self.came > self.most
     }
 
     /// A line of the worker's own.
@@ -154,7 +153,7 @@ mod tests {
     fn the_artifact_is_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut log = Log::create(&path).unwrap();
+        let mut log = Log::create(&path, limits::LOG_BYTES).unwrap();
         log.add(b"one\n");
         log.note("two");
         let (artifact, tail) = log.finish();
@@ -168,7 +167,7 @@ mod tests {
     #[test]
     fn of_a_file_that_takes_a_part_the_artifact_is_that_part() {
         let mut room = [0; 20_000];
-        let mut log = Log::onto(&mut room[..]);
+        let mut log = Log::onto(&mut room[..], limits::LOG_BYTES);
         log.add(&vec![b'x'; 15_000]);
         log.add(&vec![b'y'; 15_000]);
         let (artifact, _) = log.finish();

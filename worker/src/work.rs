@@ -163,7 +163,7 @@ async fn work(
     begun: Begun,
     drain: CancellationToken,
 ) -> Exit {
-    let (output, events, store) = match files(outbox) {
+    let (output, events, store) = match files(outbox, service.limits.output_bytes) {
         Ok(files) => files,
         Err(error) => return report_broken(places, outbox, &begun, &error, &drain).await,
     };
@@ -211,9 +211,9 @@ async fn work(
 }
 
 /// All that is written while the attempt runs.
-fn files(outbox: &Outbox) -> io::Result<(Output, SpoolReader, Store)> {
+fn files(outbox: &Outbox, output_bytes: u64) -> io::Result<(Output, SpoolReader, Store)> {
     let store = Store::create(outbox.artifacts())?;
-    let log = Log::create(&store.path(LOG))?;
+    let log = Log::create(&store.path(LOG), output_bytes)?;
     let spool = Spool::create(&outbox.events())?;
     let events = spool.reader()?;
     Ok((Output::new(log, spool), events, store))

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     attack::{Category, Finding},
-    inside::{self, results::sprung},
+    inside::{self, resources::OUTPUT, results::sprung},
     line::Line,
 };
 
@@ -78,6 +78,23 @@ pub(super) fn judge_handed(
         None if !applied.ok => Finding::Held(format!("refused: {}", applied.err.trim())),
         None if attack == MAY_BE_TAKEN => Finding::Held("one branch, and nothing is unpacked".to_owned()),
         None => Finding::Broken("it was taken".to_owned()),
+    };
+    Ok(())
+}
+
+/// Whether output that has no end was cut, and the result says so.
+pub(super) fn judge_output(place: &Place, task: &str, finding: &mut Finding) -> anyhow::Result<()> {
+    let Finding::Held(said) = finding else { return Ok(()) };
+    let log = std::fs::metadata(place.log_of(task)).map_or(0, |meta| meta.len());
+    let limits = &place.task(task)?["result"]["limits"];
+    let named = limits.as_array().is_some_and(|limits| limits.iter().any(|limit| limit == "output"));
+    let kept = format!("{said}, {} MiB are kept", log >> 20);
+    // With the worker's own remarks, and not where nothing is found.
+    let cut = (OUTPUT..OUTPUT + (1 << 20)).contains(&log);
+    *finding = match (cut, named) {
+        (true, true) => Finding::Held(format!("{kept}, and the result says so")),
+        (true, false) => Finding::Broken(format!("{kept}, and the result does not say so")),
+        (false, _) => Finding::Broken(kept),
     };
     Ok(())
 }

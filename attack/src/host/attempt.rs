@@ -13,8 +13,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use protocol::task::TaskState;
 
-use super::{aftermath, bystander, launcher::Launcher, place::Place, victim::Victim, weak_doors};
+use super::{
+    aftermath, bystander, launcher::Launcher, place::Place, process::Server, shared, victim::Victim,
+    weak_doors,
+};
 use crate::{
     attack::{Attack, Finding, Told},
     inside::{self, Orders, resources::SHORT},
@@ -30,7 +34,7 @@ pub(super) type Findings = BTreeMap<String, Finding>;
 pub(super) enum Wall {
     /// What this launcher stands up.
     Whole(Launcher),
-    /// The same, for what this line ends.
+    /// The same, for what takes a task of its own.
     Ending(Launcher, Line),
     /// What gVisor's does without one line.
     Without(Line),
@@ -51,7 +55,7 @@ impl Wall {
 
     /// Where an attack is tried with this launcher.
     pub(super) fn of(launcher: Launcher, attack: &Attack) -> Self {
-        if attack.line.ends_the_task() { Self::Ending(launcher, attack.line) } else { Self::Whole(launcher) }
+        if attack.line.takes_a_task() { Self::Ending(launcher, attack.line) } else { Self::Whole(launcher) }
     }
 
     /// A queue of its own.
@@ -135,31 +139,63 @@ fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Resul
     let seconds = if matches!(plan.wall, Wall::Ending(_, Line::RunTime)) { SHORT } else { TASK_SECONDS };
     let send = ["send", "--wait", "--id", &queue, "--timeout", seconds, "--agent", agent, &queue, &orders];
     let over = AtomicBool::new(false);
-    let (sent, starved) = thread::scope(|scope| {
+    let (sent, starved, given_back) = thread::scope(|scope| {
         let watch = scope.spawn(|| bystander.and_then(|door| bystander::watch(&door, &over)));
+        let given_back = scope.spawn(|| given_back(place, &launched, &queue, &over));
         let sent = place.cli(&send);
         over.store(true, Ordering::Relaxed);
-        (sent, watch.join())
+        (sent, watch.join(), given_back.join())
     });
+    let given_back = given_back.unwrap_or_else(|_| anyhow::bail!("a thread broke"))?;
     let (sent, logs) = (sent?, place.cli(&["logs", "--json", &queue])?);
     drop(launched);
     let told: Vec<_> = logs.out.lines().filter_map(told).collect();
     let mut findings: Findings = told.into_iter().map(|told| (told.attack, told.finding)).collect();
     if let (Wall::Ending(_, line), [attack], true) = (&plan.wall, &*plan.attacks, findings.is_empty()) {
-        let ended: serde_json::Value = serde_json::from_str(&place.cli(&["poll", "--json", &queue])?.out)?;
+        let ended = given_back.as_ref().map_or_else(|| place.task(&queue), |task| Ok(task.clone()))?;
         findings.insert(attack.name.to_owned(), ending(*line, &ended));
+    }
+    if let Some(task) = given_back.filter(|_| findings.is_empty()) {
+        let reason = task["reason"].as_str().unwrap_or("it says no reason");
+        anyhow::bail!("{queue}: its one sandbox is gone, and nobody will take its task again: {reason}");
     }
     anyhow::ensure!(!findings.is_empty(), "{queue} told nothing:\n{}{}{}", sent.out, sent.err, logs.out);
     if let (Some(finding), Ok(Some(why))) = (findings.get_mut("slow-loris"), starved) {
         *finding = Finding::Broken(why);
     }
+    if let Some(finding) = findings.get_mut("output-flood") {
+        aftermath::judge_output(place, &queue, finding)?;
+    }
     if without.is_none() {
         aftermath::judge(place, &queue, &mut findings)?;
+        shared::judge(place.target.shared, &mut findings);
         for (name, victim) in &handed {
             aftermath::judge_handed(place, name, &victim.neighbour.task, &mut findings)?;
         }
     }
     Ok(findings)
+}
+
+/// Where the launcher has ended and its task has not: the task as it was, before it is cancelled, since nobody else
+/// would ever take it.
+fn given_back(
+    place: &Place,
+    launched: &Server,
+    task: &str,
+    over: &AtomicBool,
+) -> anyhow::Result<Option<serde_json::Value>> {
+    while !over.load(Ordering::Relaxed) {
+        if launched.ends_soon() {
+            let was = place.task(task)?;
+            let state: TaskState = serde_json::from_value(was["state"].clone())?;
+            let open = !state.is_terminal();
+            if open {
+                place.cli(&["cancel", task])?;
+            }
+            return Ok(open.then_some(was));
+        }
+    }
+    Ok(None)
 }
 
 /// A task for each result that the attacker is to hand over itself.
@@ -177,7 +213,8 @@ fn ending(line: Line, task: &serde_json::Value) -> Finding {
     let by_it = match line {
         Line::Memory => reason.starts_with("limit_memory") || reason.starts_with("oom"),
         Line::WorkFiles => reason.starts_with("limit_files"),
-        _ => state == "timed_out",
+        Line::RunTime => state == "timed_out",
+        _ => false,
     };
     let said = format!("the task is {state}: {reason}");
     if by_it { Finding::Held(said) } else { Finding::Broken(said) }

@@ -74,6 +74,7 @@ fn none(line: Line) -> Result<(), &'static str> {
         | Line::GatewayChecks
         | Line::CleanLogs
         | Line::RunTime
+        | Line::Output
         | Line::CleanRepository => Ok(()),
         Line::AgentUser
         | Line::Capabilities

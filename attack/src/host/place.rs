@@ -17,7 +17,9 @@ use anyhow::Context as _;
 use protocol::{folders::Folders, inside::COORDINATOR_DOOR};
 use tempfile::TempDir;
 
-use super::{process::Server, stand_in::StandIn, upstream, victim::Victim, weak_doors::Behind};
+use super::{
+    process::Server, shared::OnTheHost, stand_in::StandIn, upstream, victim::Victim, weak_doors::Behind,
+};
 use crate::{
     inside::resources::SMALL,
     target::{Backwards, Target},
@@ -60,6 +62,7 @@ pub(super) struct Place {
     pub(super) stand_in: StandIn,
     _listeners: Vec<TcpListener>,
     _abstract: UnixListener,
+    _shared: Option<OnTheHost>,
     home: TempDir,
 }
 
@@ -101,7 +104,13 @@ impl Place {
         let owner_key = owner_key(&folders)?;
         let abstract_socket = format!("code-workers-attack-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_socket)?;
+        let shared = OnTheHost::make();
+        if let Err(error) = &shared {
+            super::complain(&format!("the host shares nothing to be found: {error:#}"));
+        }
+        let shared = shared.ok();
         let target = Target {
+            shared: shared.as_ref().map(OnTheHost::keys).unwrap_or_default(),
             needles: vec![Backwards::new(&key), Backwards::new(&mark), Backwards::stored(TOKEN)],
             home: home.path().to_owned(),
             run: folders.run.clone(),
@@ -126,6 +135,7 @@ impl Place {
             stand_in,
             _listeners: listeners,
             _abstract: UnixListener::bind_addr(&address)?,
+            _shared: shared,
             home,
         };
         place.make_source()?;
@@ -235,6 +245,16 @@ impl Place {
         let ran = run(&mut git)?;
         anyhow::ensure!(ran.ok, "git {arguments:?}: {}", ran.err);
         Ok(ran.out)
+    }
+
+    /// What the coordinator knows of a task.
+    pub(super) fn task(&self, id: &str) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.cli(&["poll", "--json", id])?.out)?)
+    }
+
+    /// What is kept as a task's log.
+    pub(super) fn log_of(&self, task: &str) -> PathBuf {
+        self.folders.data.join("artifacts").join(task).join("log")
     }
 
     /// Registers the repository under a name of its own, which is its queue's.

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The time between SIGTERM and SIGKILL.
 const GRACE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
+/// How long one look at whether it has ended takes.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+
 pub(super) struct Server {
     name: String,
     child: Child,
@@ -73,6 +76,17 @@ impl Server {
         let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.said.extend(lines.try_iter());
         &self.said
+    }
+}
+
+impl Server {
+    /// Whether it has ended; waits a moment for that.
+    pub(super) fn ends_soon(&self) -> bool {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let ended = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        ended.is_none_or(|ended| {
+            poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&MOMENT)).is_ok_and(|ready| ready > 0)
+        })
     }
 }
 

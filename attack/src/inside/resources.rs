@@ -17,8 +17,7 @@ use crate::{
 };
 
 /// What the place's sandboxes may have: its `config.toml`.
-pub(crate) const SMALL: &str =
-    "[sandbox]\nmemory_mb = 768\nwork_mb = 64\nwork_files = 5000\ntmp_mb = 64\nprocesses = 100\n";
+pub(crate) const SMALL: &str = "[sandbox]\nmemory_mb = 768\nwork_mb = 64\nwork_files = 5000\ntmp_mb = 64\nprocesses = 100\noutput_mb = 8\n";
 /// Seconds that a task may run that is to run over.
 pub(crate) const SHORT: &str = "3";
 
@@ -28,6 +27,10 @@ const MANY: usize = 150;
 const MANY_FILES: usize = 20_000;
 /// Over [`SMALL`]'s rooms.
 const MUCH: usize = 160 << 20;
+
+/// What [`SMALL`] has of output; and over that, but no file that is over its own limit.
+pub(crate) const OUTPUT: u64 = 8 << 20;
+const MUCH_OUTPUT: usize = 48 << 20;
 
 /// Over [`SMALL`]'s memory, and less than the cgroup behind has.
 const MUCH_MEMORY: usize = 900 << 20;
@@ -79,6 +82,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
             Err(error) => Finding::Held(error.to_string()),
         }
     }),
+    attack("output-flood", Line::Output, "the host's disk, through all that it says", |_| flooded()),
     attack("overrun", Line::RunTime, "running on when the time is over", |_| {
         outlive(OVER_WITHIN, "it still runs")
     }),
@@ -145,6 +149,18 @@ fn filled(folder: &str) -> Finding {
         let _ = fs::remove_file(path);
     }
     Finding::of(written, &format!("{MUCH} bytes are written"))
+}
+
+/// What came of it is on the host's disk, and judged there.
+fn flooded() -> Finding {
+    let mut line = vec![b'x'; 64 << 10];
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    let written = (0..MUCH_OUTPUT / line.len()).try_for_each(|_| out.write_all(&line));
+    match written {
+        Ok(()) => Finding::Held(format!("{} MiB are said", MUCH_OUTPUT >> 20)),
+        Err(error) => Finding::NotApplicable(format!("nobody listens: {error}")),
+    }
 }
 
 /// How long init may take to bury the dead.

@@ -36,11 +36,14 @@ pub(super) fn prepare(
                 open_to_all(&folder, 0o777)?;
             }
         }
-        Line::Memory | Line::WorkFiles => {
+        Line::Memory | Line::WorkFiles | Line::Output => {
             let file = source(spec, Path::new(WORKER_CONFIG).parent().unwrap_or(Path::new("/")))?
                 .join("worker.json");
             let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
-            config["limits"] = serde_json::json!({});
+            config["limits"] = match weakening.line {
+                Line::Output => serde_json::json!({ "output_bytes": u64::MAX }),
+                _ => serde_json::json!({}),
+            };
             fs::write(&file, serde_json::to_vec(&config)?)?;
         }
         Line::ReadOnly => {

@@ -180,7 +180,7 @@ mod tests {
             assert!(edit(&mut edited, &weakening).is_some(), "{line}");
             let elsewhere =
                 matches!(line, Line::FolderModes | Line::CleanMirror | Line::CleanRepository | Line::Kernel)
-                    || line.ends_the_task();
+                    || line.takes_a_task();
             assert_eq!(edited == spec(), elsewhere, "{line}: {edited:#}");
         }
     }

@@ -20,7 +20,11 @@ use rustix::{
 };
 
 use super::Weakening;
-use crate::inside::network::{METADATA, NEIGHBOURS, RESOLVER, WORLD, WORLD6};
+use crate::inside::{
+    ipc::KINDS,
+    network::{METADATA, NEIGHBOURS, RESOLVER, WORLD, WORLD6},
+    syscall::NO_CALLER,
+};
 
 /// The ports of [`serve`], beside those of the host's loopback.
 const TCP: [u16; 2] = [443, 80];
@@ -53,10 +57,15 @@ fn ip(arguments: &str) -> anyhow::Result<()> {
 }
 
 /// Answers on the ports of the world and on these, until its parent ends.
-pub(crate) fn serve(abstract_socket: Option<&str>, ports: &[u16]) -> anyhow::Result<()> {
+pub(crate) fn serve(abstract_socket: Option<&str>, shared: Option<i32>, ports: &[u16]) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let named = abstract_socket.map(|name| UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?));
     let _named = named.transpose()?;
+    if let Some(key) = shared {
+        for kind in KINDS {
+            kind.make(key).context(NO_CALLER)??;
+        }
+    }
     for port in TCP.iter().chain(ports) {
         // Both families: the address is v6's any.
         let listener = TcpListener::bind(("::", *port))?;

@@ -112,6 +112,8 @@ impl Key {
         SANDBOX_FILES = None, Some("sandbox.work_files");
         /// MiB of `/tmp` in one sandbox; it counts as memory.
         SANDBOX_TMP = None, Some("sandbox.tmp_mb");
+        /// MiB of a program's output that are kept as its log.
+        SANDBOX_OUTPUT = None, Some("sandbox.output_mb");
         /// Processes and threads of the agent.
         SANDBOX_PROCESSES = None, Some("sandbox.processes");
         /// Host folders that are mounted read-only at the same path, such as a toolchain in a home folder.

@@ -96,7 +96,7 @@ async fn of_a_flood_that_nobody_takes_both_ends_stay_and_the_middle_is_counted()
     assert!((1_000..outcome.events.len() - 1_000).contains(&place));
     let end = EventBody::Output { stream: "stdout".into(), text: "the end".into() };
     assert!(outcome.events[place..].contains(&end));
-    assert!(outcome.log.len() as u64 <= worker::log::LOG_BYTES + 100);
+    assert!(outcome.log.len() as u64 <= protocol::limits::LOG_BYTES + 100);
     assert!(outcome.log.ends_with("bytes of output are not in this log\n"));
 }
 

@@ -160,7 +160,7 @@ impl Place {
         let store = Store::create(folder.clone()).unwrap();
         let spool = Spool::create(&self.places.outbox.join("events")).unwrap();
         let reader = spool.reader().unwrap();
-        let output = Sink::new(Log::create(&store.path(LOG)).unwrap(), spool);
+        let output = Sink::new(Log::create(&store.path(LOG), protocol::limits::LOG_BYTES).unwrap(), spool);
         let key = Secret::new("sk-cw-test");
         let default_agent = "command".parse().unwrap();
         let attempt = Attempt {
