@@ -29,8 +29,8 @@ use crate::{
     inside,
     line::Line,
 };
-use attempt::{Findings, Plan, Wall, attempt_all};
-use image::Image;
+use attempt::{Docker, Findings, Plan, Wall, attempt_all};
+use image::{Image, Network};
 pub(crate) use launcher::Launcher;
 use place::Place;
 use table::{NotTried, Report, Row};
@@ -46,6 +46,9 @@ pub(crate) struct HostArguments {
     /// In Docker's sandboxes take this image, instead of one made of this machine's programs
     #[arg(long)]
     image: Option<String>,
+    /// Attack Docker's sandboxes on a network as well, with this runtime of Docker's, a gVisor that has one
+    #[arg(long, value_name = "RUNTIME")]
+    network_runtime: Option<String>,
     /// What stands in for a fortress's launcher, and leads its sandboxes to this place's coordinator
     #[arg(long, hide = true)]
     fortress: Option<PathBuf>,
@@ -60,6 +63,9 @@ pub(crate) struct HostArguments {
 const RUNTIME: &str = "runsc";
 /// Of results that are handed over at the coordinator's door.
 const ONCE: &str = "it is the host that judges it, whoever stood the sandbox up: it is tried with gvisor";
+/// Of Docker's runtimes, not every gVisor has a network.
+const NO_NETWORK: &str =
+    "no runtime of Docker's was named that has a network: code-workers-attack host --network-runtime RUNTIME";
 /// A fortress's doors are its own shims.
 const NO_FORTRESS: &str = "a fortress leads its sandboxes to this machine's coordinator, and not to the one that is made to be attacked";
 
@@ -75,7 +81,7 @@ pub(crate) fn run(arguments: &HostArguments) -> anyhow::Result<ExitCode> {
         |attack: &&Attack| arguments.attacks.is_empty() || arguments.attacks.iter().any(|n| n == attack.name);
     let attacks: Vec<_> = inside::all().filter(wanted).collect();
     let report = match arguments.part {
-        Some(part) => Report { attacks: directly(&[part], &attacks, arguments, None)? },
+        Some(part) => Report { attacks: directly(&[part], &attacks, arguments, &Docker::default())? },
         None => every(&attacks, arguments)?,
     };
     say(&if arguments.json { report.json()? } else { report.table() })?;
@@ -100,6 +106,19 @@ fn every(attacks: &[&'static Attack], arguments: &HostArguments) -> anyhow::Resu
         Ok(_) => launchers.push(Launcher::Docker),
         Err(error) => rows.extend(not_here(Launcher::Docker, &format!("{error:#}"))),
     }
+    let network = match (&made, &arguments.network_runtime) {
+        (Ok(_), Some(runtime)) => Network::make(runtime),
+        (Err(error), _) => Err(anyhow::anyhow!("{error:#}")),
+        (Ok(_), None) => Err(anyhow::anyhow!(NO_NETWORK)),
+    };
+    match &network {
+        Ok(_) => launchers.push(Launcher::DockerNetwork),
+        Err(error) => rows.extend(not_here(Launcher::DockerNetwork, &format!("{error:#}"))),
+    }
+    let docker = Docker {
+        image: made.as_ref().ok().copied().flatten().unwrap_or_default(),
+        network: network.as_ref().ok(),
+    };
     if arguments.fortress.is_some() {
         launchers.push(Launcher::Fortress);
     } else {
@@ -112,7 +131,7 @@ fn every(attacks: &[&'static Attack], arguments: &HostArguments) -> anyhow::Resu
             let other = other?;
             Some((other, scope.spawn(move || part::run(other, &arguments.attacks))))
         });
-        let own = directly(&launchers, attacks, arguments, made.ok().flatten());
+        let own = directly(&launchers, attacks, arguments, &docker);
         for (other, part) in others.into_iter().flatten() {
             let tried = part.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread broke")));
             let tried = tried.map(|report| report.attacks);
@@ -130,7 +149,7 @@ fn directly(
     launchers: &[Launcher],
     attacks: &[&'static Attack],
     arguments: &HostArguments,
-    image: Option<&str>,
+    docker: &Docker<'_>,
 ) -> anyhow::Result<Vec<Row>> {
     let mut place = Place::make(arguments.fortress.as_deref(), launchers.contains(&Launcher::None))?;
     let own = arguments.part.is_none();
@@ -155,7 +174,7 @@ fn directly(
             attacks: attacks.iter().copied().filter(|attack| attack.line == line).collect(),
         }));
     }
-    let mut found_by = attempt_all(&place, plans, image)?;
+    let mut found_by = attempt_all(&place, plans, docker)?;
     for (wall, findings) in &mut found_by {
         aftermath::judge_logs(&mut place, wall, findings);
     }

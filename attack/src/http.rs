@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -72,9 +72,9 @@ pub(crate) fn ask_unix(socket: &Path, bytes: &[u8]) -> io::Result<Answers> {
     exchange(UnixStream::connect(socket)?, bytes)
 }
 
-/// The same through TCP on loopback.
-pub(crate) fn ask_tcp(port: u16, bytes: &[u8]) -> io::Result<Answers> {
-    exchange(TcpStream::connect(("127.0.0.1", port))?, bytes)
+/// The same through TCP.
+pub(crate) fn ask_tcp(to: SocketAddr, bytes: &[u8]) -> io::Result<Answers> {
+    exchange(TcpStream::connect(to)?, bytes)
 }
 
 fn exchange(mut stream: impl Stream, bytes: &[u8]) -> io::Result<Answers> {

@@ -15,8 +15,11 @@ use serde_json::Value;
 fn no_attack_gets_out_and_each_would_without_its_line() {
     let place = Place::new();
     let docker = Image::with_docker().is_some();
+    let network = Image::with_runtime("runsc-host").is_some();
     let mut attack = place.command("code-workers-attack");
-    attack.args(["host", "--json", "--weaken", "--fortress"]).arg(fortress(&place));
+    attack
+        .args(["host", "--json", "--weaken", "--network-runtime", "runsc-host", "--fortress"])
+        .arg(fortress(&place));
     let output = attack.output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     let told: Value = serde_json::from_str(&told).unwrap_or_else(|error| {
@@ -33,6 +36,7 @@ fn no_attack_gets_out_and_each_would_without_its_line() {
         attack["not_tried"] == "not_promised"
             || (attack["not_tried"] == "once" && attack["launcher"] != "gvisor")
             || (attack["launcher"] == "docker" && !docker)
+            || (attack["launcher"] == "docker-network" && !network)
     };
     let is_good = |attack: &&Value| match attack["held"].as_bool() {
         Some(held) => held && can_fail(attack),
@@ -49,6 +53,14 @@ fn no_attack_gets_out_and_each_would_without_its_line() {
     let once = |attack: &&Value| attack["not_tried"] == "once" && attack["launcher"] == "gvisor-rootless";
     let each = all - attacks.iter().filter(once).count();
     assert_eq!((held("gvisor-rootless"), held("docker")), (each, if docker { each } else { 0 }));
+    // On a network, other containers and the host are in sight: that is told, and nothing else.
+    let in_sight: Vec<_> = attacks
+        .iter()
+        .filter(|attack| attack["launcher"] == "docker-network" && attack["not_tried"] == "not_promised")
+        .map(|attack| attack["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(in_sight, ["neighbours", "interfaces"]);
+    assert_eq!(held("docker-network"), if network { each - in_sight.len() } else { 0 });
     assert!(held("fortress") >= 40 && held("none") >= 40, "{} {}", held("fortress"), held("none"));
 }
 

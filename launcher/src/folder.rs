@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::folders::Folders;
 use protocol::inside::{COORDINATOR_DOOR, GATEWAY_DOOR, Outbox, WorkerConfig};
 use protocol::{Secret, WorkerId};
 use rustix::fs::{FlockOperation, flock};
@@ -32,6 +33,28 @@ pub(crate) struct SandboxFolder(PathBuf);
 /// Held while somebody looks after the sandbox; let go by the kernel when that process dies.
 #[derive(Debug)]
 pub(crate) struct Watch(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Bytes of a unix socket's path at most (unix(7), without its NUL).
+const SOCKET_PATH: usize = 107;
+
+/// Whether a program outside of any sandbox can call the doors of a worker's sandbox: inside one they are at a short
+/// path, whatever it is here.
+///
+/// # Errors
+/// What is in the way, and what to do.
+pub(crate) fn doors_in_reach(folders: &Folders) -> anyhow::Result<()> {
+    let door = of_worker(folders, &WorkerId::generate()).coordinator_door();
+    let bytes = door.as_os_str().len();
+    anyhow::ensure!(
+        bytes <= SOCKET_PATH,
+        "--sandbox none cannot be had with this data folder: the worker's socket would be at a path of {bytes} bytes \
+         ({}), and a unix socket's has {SOCKET_PATH} at most; name a data folder that is {} bytes shorter in \
+         XDG_DATA_HOME",
+        door.display(),
+        bytes - SOCKET_PATH,
+    );
+    Ok(())
+}
 
 impl SandboxFolder {
     pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
@@ -167,7 +190,7 @@ impl SandboxFolder {
 }
 
 /// The folder of a worker.
-pub(crate) fn of_worker(folders: &protocol::folders::Folders, worker: &WorkerId) -> SandboxFolder {
+pub(crate) fn of_worker(folders: &Folders, worker: &WorkerId) -> SandboxFolder {
     SandboxFolder(folders.sandbox(worker))
 }
 
@@ -178,4 +201,32 @@ fn write_private(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn doors_are_in_reach_as_far_as_a_socket_can_be_bound() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = |more: usize| {
+            let data = home.path().join("d".repeat(more)).display().to_string();
+            Folders::from_env(
+                &[("HOME".to_owned(), "/".to_owned()), ("XDG_DATA_HOME".to_owned(), data)].into(),
+            )
+        };
+        for more in 1..100 {
+            let folders = folders(more).unwrap();
+            let door = of_worker(&folders, &WorkerId::generate()).coordinator_door();
+            fs::create_dir_all(door.parent().unwrap()).unwrap();
+            let bound = UnixListener::bind(&door);
+            let told = doors_in_reach(&folders);
+            assert_eq!(bound.is_ok(), told.is_ok(), "{}: {told:?}", door.display());
+        }
+        let told = doors_in_reach(&folders(100).unwrap()).unwrap_err().to_string();
+        assert!(told.contains("XDG_DATA_HOME") && told.contains("107 at most"), "{told}");
+    }
 }

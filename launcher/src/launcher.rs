@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attend::{Happened, attend, start_when_reachable};
 use crate::finish::{sweep, sweep_stores};
+use crate::folder::doors_in_reach;
 use crate::lines::{News, Order, Stopped};
 use crate::outbox;
 use crate::policy::{self, work_stores};
@@ -124,7 +125,11 @@ async fn try_out(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
         Kind::Fortress { agent, image } => {
             Runtime::Fortress(Fortress::probe(agent, image, config.queue.as_str())?)
         }
-        Kind::None => Runtime::None(Bare::probe()?),
+        Kind::None => {
+            let bare = Bare::probe()?;
+            doors_in_reach(&config.home.folders)?;
+            Runtime::None(bare)
+        }
     })
 }
 

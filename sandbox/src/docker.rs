@@ -94,8 +94,10 @@ impl Docker {
         ];
         if let Network::Joined(joined) = &self.network {
             warnings.push(format!(
-                "sandboxes are on the network {}: the containers there can see and call one another, and what listens in \
-                 one can be called from the others; without --network each has its own loopback alone",
+                "sandboxes are on the network {}: the containers there can see and call one another, what listens in \
+                 one can be called from the others, and so can what listens on all addresses of this machine (not \
+                 where the network was made with --opt com.docker.network.bridge.inhibit_ipv4=true); without --network \
+                 each has its own loopback alone",
                 joined.name
             ));
         }

@@ -16,8 +16,8 @@ use anyhow::Context as _;
 use protocol::task::TaskState;
 
 use super::{
-    aftermath, bystander, launcher::Launcher, place::Place, process::Server, shared, victim::Victim,
-    weak_doors,
+    aftermath, bystander, image::Network, launcher::Launcher, place::Place, process::Server, shared,
+    victim::Victim, weak_doors,
 };
 use crate::{
     attack::{Attack, Finding, Told},
@@ -74,6 +74,13 @@ pub(super) struct Plan<'a> {
     pub(super) attacks: Vec<&'a Attack>,
 }
 
+/// What sandboxes in Docker need; nothing where there are none.
+#[derive(Default)]
+pub(super) struct Docker<'a> {
+    pub(super) image: &'a str,
+    pub(super) network: Option<&'a Network>,
+}
+
 /// Sandboxes at once.
 const AT_ONCE: usize = 4;
 /// Seconds that one task of attacks may take.
@@ -83,13 +90,13 @@ const TASK_SECONDS: &str = "120";
 pub(super) fn attempt_all(
     place: &Place,
     plans: Vec<Plan<'_>>,
-    image: Option<&str>,
+    docker: &Docker<'_>,
 ) -> anyhow::Result<BTreeMap<Wall, Findings>> {
     let (plans, found) = (Mutex::new(plans.into_iter()), Mutex::new(BTreeMap::new()));
     let next = || plans.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(plan) = next() {
-            let findings = attempt(place, &plan, image)?;
+            let findings = attempt(place, &plan, docker)?;
             found.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.wall, findings);
         }
         anyhow::Ok(())
@@ -104,7 +111,7 @@ pub(super) fn attempt_all(
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Result<Findings> {
+fn attempt(place: &Place, plan: &Plan<'_>, docker: &Docker<'_>) -> anyhow::Result<Findings> {
     let (queue, without) = (plan.wall.queue(), plan.wall.without());
     place.register(&queue)?;
     let mut target = place.target.clone();
@@ -131,7 +138,7 @@ fn attempt(place: &Place, plan: &Plan<'_>, image: Option<&str>) -> anyhow::Resul
     target.handed = handed.iter().map(|(name, victim)| ((*name).to_owned(), victim.leaked())).collect();
     let launcher = plan.wall.launcher();
     let mut arguments = vec![queue.as_str()];
-    arguments.extend(kind(launcher, image));
+    arguments.extend(kind(launcher, docker));
     let launched = place.launch(&arguments, runsc.as_deref())?;
     let attacks = plan.attacks.iter().map(|attack| attack.name.to_owned()).collect();
     let orders = serde_json::to_string(&Orders { attacks, without, target })?;
@@ -221,10 +228,27 @@ fn ending(line: Line, task: &serde_json::Value) -> Finding {
 }
 
 /// What the launcher is told of how to stand its sandbox up.
-fn kind(launcher: Launcher, image: Option<&str>) -> Vec<&str> {
+fn kind<'a>(launcher: Launcher, docker: &Docker<'a>) -> Vec<&'a str> {
     match launcher {
         Launcher::Gvisor | Launcher::GvisorRootless => vec!["--once"],
-        Launcher::Docker => vec!["--once", "--sandbox", "docker", "--image", image.unwrap_or_default()],
+        Launcher::Docker => vec!["--once", "--sandbox", "docker", "--image", docker.image],
+        Launcher::DockerNetwork => {
+            let network = docker
+                .network
+                .map(|network| [network.name.as_str(), network.config.to_str().unwrap_or_default()]);
+            let [name, config] = network.unwrap_or_default();
+            vec![
+                "--once",
+                "--sandbox",
+                "docker",
+                "--image",
+                docker.image,
+                "--network",
+                name,
+                "--config",
+                config,
+            ]
+        }
         Launcher::Fortress => vec!["--sandbox", "fortress", "--image", "attack"],
         Launcher::None => vec!["--once", "--sandbox", "none"],
     }

@@ -1,11 +1,15 @@
-//! An image for Docker, of this machine's own programs: what a worker and the attacks need.
+//! An image for Docker, of this machine's own programs (what a worker and the attacks need), and a network.
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::inside::resources::SMALL;
 
 /// What the attacks run, of which a machine has some.
 const PROGRAMS: [&str; 25] = [
@@ -76,6 +80,34 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         let _ = output("docker", &["image", "rm", "--force", &self.0]);
+    }
+}
+
+/// A network without a way out; it goes with its holder.
+pub(super) struct Network {
+    pub(super) name: String,
+    /// The configuration of a launcher that joins it.
+    pub(super) config: PathBuf,
+    _folder: TempDir,
+}
+
+impl Network {
+    /// For sandboxes of this runtime.
+    pub(super) fn make(runtime: &str) -> anyhow::Result<Self> {
+        let runtimes = output("docker", &["info", "--format", "{{json .Runtimes}}"])?;
+        anyhow::ensure!(runtimes.contains(&format!("\"{runtime}\"")), "Docker has no runtime {runtime:?}");
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("config.toml");
+        std::fs::write(&config, format!("{SMALL}[docker]\nruntime = '{runtime}'\n"))?;
+        let name = format!("code-workers-attack-{}", super::place::unique()?);
+        output("docker", &["network", "create", "--internal", &name])?;
+        Ok(Self { name, config, _folder: folder })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = output("docker", &["network", "rm", &self.name]);
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Launcher {
     GvisorRootless,
     /// Docker with runsc.
     Docker,
+    /// The same, on a network with its doors.
+    DockerNetwork,
     /// An AI Fortress.
     Fortress,
     /// No sandbox.
@@ -39,9 +41,19 @@ impl Launcher {
     pub(super) fn promises(self, attack: &Attack) -> Result<(), &'static str> {
         match self {
             Self::Gvisor | Self::GvisorRootless | Self::Docker => Ok(()),
+            Self::DockerNetwork => on_a_network(attack),
             Self::Fortress => fortress(attack),
             Self::None => none(attack.line),
         }
+    }
+}
+
+fn on_a_network(attack: &Attack) -> Result<(), &'static str> {
+    match attack.name {
+        "neighbours" | "interfaces" => Err(
+            "on a network, containers can see and call one another, and what listens on all addresses of the host",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -97,6 +109,7 @@ mod tests {
         let promised =
             |launcher: Launcher| inside::all().filter(move |attack| launcher.promises(attack).is_ok());
         assert_eq!(promised(Launcher::Docker).count(), inside::all().count());
+        assert_eq!(promised(Launcher::DockerNetwork).count(), inside::all().count() - 2);
         for launcher in [Launcher::Fortress, Launcher::None] {
             let names: Vec<_> = promised(launcher).map(|attack| attack.name).collect();
             for kept in ["owner-list", "forged-result", "hooks"] {

@@ -260,7 +260,7 @@ pub(super) fn smuggled(path: &str) -> Vec<String> {
 const HEADERS: usize = 16 << 20;
 
 fn huge_headers() -> Finding {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", door::COORDINATOR)) else {
+    let Ok(mut stream) = TcpStream::connect(door::coordinators()) else {
         return Finding::NotApplicable("the door is not there".to_owned());
     };
     let _ = stream.set_write_timeout(Some(Duration::from_secs(5)));
@@ -283,7 +283,7 @@ const LORISES: usize = 200;
 fn slow_loris() -> Finding {
     let opened: Vec<_> = (0..LORISES)
         .filter_map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", door::COORDINATOR)).ok()?;
+            let mut stream = TcpStream::connect(door::coordinators()).ok()?;
             stream.write_all(b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n").ok()?;
             Some(stream)
         })

@@ -1,7 +1,8 @@
-//! Where the doors are: ports of loopback in a sandbox.
+//! Where the doors are: ports of loopback in a sandbox, or of containers beside it.
 
 use std::{
-    env, io,
+    env, fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -12,24 +13,37 @@ use crate::{
     http::{Answers, ask_tcp, ask_unix},
 };
 
-/// The coordinator's, as the relay inside serves it: `skia:7222`.
-pub(super) const COORDINATOR: u16 = 7222;
-/// The gateway's, as the relay inside serves it: `authproxy:4000`.
+/// The coordinator's: `skia:7222`.
+const COORDINATOR: u16 = 7222;
+/// The gateway's, `authproxy:4000`, unless the agent was told another port.
 const GATEWAY: u16 = 4000;
 
 /// Asks the coordinator.
 pub(super) fn coordinator(bytes: &[u8]) -> io::Result<Answers> {
     match bare() {
         Some(door) => ask_unix(&door, bytes),
-        None => ask_tcp(COORDINATOR, bytes),
+        None => ask_tcp(coordinators(), bytes),
     }
+}
+
+/// The coordinator's door.
+pub(super) fn coordinators() -> SocketAddr {
+    SocketAddr::new(address("skia"), COORDINATOR)
+}
+
+/// Where a door's name leads; loopback where it has none. No name server is asked: there is none.
+fn address(name: &str) -> IpAddr {
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let named = hosts.lines().find(|line| line.split_whitespace().skip(1).any(|other| other == name));
+    let address = named.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// Asks the gateway, at the port that the agent was told.
 pub(super) fn gateway(bytes: &[u8]) -> io::Result<Answers> {
     let told = env::var("GATEWAY").ok();
     let port = told.and_then(|url| url.rsplit(':').next()?.trim_end_matches('/').parse().ok());
-    ask_tcp(port.unwrap_or(GATEWAY), bytes)
+    ask_tcp(SocketAddr::new(address("authproxy"), port.unwrap_or(GATEWAY)), bytes)
 }
 
 /// What an error at a door shows: to be cut off or left without an answer is to be held; to find no door is not.
