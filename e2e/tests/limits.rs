@@ -89,10 +89,24 @@ fn a_flood_of_output_that_is_more_than_a_file_may_have_ends_nobody() {
 #[test]
 fn descriptors_run_out_for_the_agent_alone() {
     let place = place();
-    let open = "python3 -c '\nimport os\nfds = []\ntry:\n    while True: fds.append(os.open(\"/dev/null\", 0))\nexcept OSError as error: print(len(fds) > 1000, error.strerror)'";
-    let task = run(&place, "descriptors", open, &[]);
-    assert_eq!(task["state"], "succeeded", "{task:#}");
-    assert!(task["result"]["log_tail"].as_str().unwrap().contains("True Too many open files"), "{task:#}");
+    // Long enough to be seen; one that has most of them is not at the limit.
+    for (id, most, said, limits) in [
+        ("all", 1 << 20, "True Too many open files", &["open_files"][..]),
+        ("many", 12_000, "True enough", &[]),
+    ] {
+        let open = format!(
+            "python3 -c '\nimport os, time\nfds, why = [], \"enough\"\ntry:\n    while len(fds) < {most}: \
+             fds.append(os.open(\"/dev/null\", 0))\nexcept OSError as error: why = error.strerror\n\
+             print(len(fds) > 1000, why)\ntime.sleep(4)'"
+        );
+        let task = run(&place, id, &open, &[]);
+        assert_eq!(task["state"], "succeeded", "{task:#}");
+        assert!(task["result"]["log_tail"].as_str().unwrap().contains(said), "{task:#}");
+        assert_eq!(task["result"]["limits"].as_array().map_or(0, Vec::len), limits.len(), "{task:#}");
+        if !limits.is_empty() {
+            assert_limits(&place, &task, limits);
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Limit {
     Memory,
     /// Processes and threads of the agent: a further one is refused (EAGAIN).
     Processes,
+    /// Open files of one process: a further one is refused (EMFILE).
+    OpenFiles,
     /// The size of `/work` or `/tmp`: what does not fit is refused (ENOSPC).
     Disk,
     /// Files and folders in `/work`: the agent is ended.
@@ -47,6 +49,7 @@ impl Limit {
         match self {
             Self::Memory => "memory",
             Self::Processes => "processes",
+            Self::OpenFiles => "open_files",
             Self::Disk => "disk",
             Self::Files => "files",
             Self::Output => "output",

@@ -51,6 +51,8 @@ pub enum Mode {
         /// The socket
         socket: PathBuf,
     },
+    /// Writes how many files that process of this user has open which has most
+    CountOpen,
     /// Writes how many files and folders are below a folder
     CountFiles {
         /// The folder

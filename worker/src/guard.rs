@@ -19,7 +19,7 @@ use tokio::{process::Command, time::timeout};
 use crate::{
     agent_user,
     control::{Stop, Stopper},
-    places::Places,
+    places::{Places, Reach},
 };
 
 /// Bytes that a sandbox can fill in a millisecond, twice what was measured.
@@ -30,6 +30,8 @@ const LATEST: Duration = Duration::from_millis(100);
 /// So near to the limit of processes a program that wants one more is refused: what starts and ends between two
 /// looks is not seen.
 const NEAR: u64 = 4;
+/// The time between two looks at open files: what opens too many and ends between them is not seen.
+const OPEN_REST: Duration = Duration::from_millis(500);
 /// How long files are not counted at least after they were, and how many times the time that it took.
 const COUNT_REST: Duration = Duration::from_secs(5);
 const COUNT_REST_TIMES: u32 = 20;
@@ -96,6 +98,26 @@ impl Guard {
         }
     }
 
+    /// Looks for a process of the agent's that has as many files open as it may, until it is dropped. Where the agent
+    /// has no user of its own, what others have open would count.
+    pub async fn count_open(self) {
+        let Some(most) = getrlimit(Resource::Nofile).current.filter(|_| self.places.reach == Reach::User)
+        else {
+            return;
+        };
+        loop {
+            tokio::time::sleep(OPEN_REST).await;
+            // Only the agent's user may count them, and starting it takes time: the size of a table is told to all.
+            if !tables().any(|size| size >= most) {
+                continue;
+            }
+            let counted = timeout(COUNT_WITHIN, self.ask(&["count-open"])).await;
+            if counted.is_ok_and(|count| count.is_some_and(|count| count + NEAR >= most)) {
+                self.struck.add(Limit::OpenFiles);
+            }
+        }
+    }
+
     /// Counts the files in the work tree again and again, until it is dropped.
     pub async fn count_files(self) {
         let Some(most) = self.limits.work_files else { return };
@@ -113,8 +135,13 @@ impl Guard {
     }
 
     async fn count(&self, most: u64) -> Option<u64> {
+        self.ask(&["count-files", "--most", &most.to_string(), &self.places.work.to_string_lossy()]).await
+    }
+
+    /// Has a helper count as the agent's user.
+    async fn ask(&self, arguments: &[&str]) -> Option<u64> {
         let mut command: Command = agent_user::command(&self.places, &self.places.helper);
-        command.args(["count-files", "--most", &most.to_string()]).arg(&self.places.work);
+        command.args(arguments);
         let output = command.stdout(std::process::Stdio::piped()).output().await.ok()?;
         String::from_utf8_lossy(&output.stdout).trim().parse().ok()
     }
@@ -123,6 +150,15 @@ impl Guard {
         self.struck.add(limit);
         self.stopper.stop(Stop::Limit(limit));
     }
+}
+
+/// How many files fit into each process's table (`FDSize`, proc_pid_status(5)): at least as many as it has open.
+fn tables() -> impl Iterator<Item = u64> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let status = |pid: fs::DirEntry| fs::read_to_string(pid.path().join("status")).ok();
+    processes.filter_map(status).filter_map(|status| {
+        status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()
+    })
 }
 
 /// Bytes.

@@ -4,6 +4,7 @@
 mod as_user;
 mod become_user;
 mod count_files;
+mod count_open;
 mod kill_user;
 mod knock;
 mod list_files;
@@ -13,6 +14,7 @@ use std::{fmt, io::Write as _, process::ExitCode};
 
 pub use as_user::as_user;
 pub use count_files::count_files;
+pub use count_open::count_open;
 pub use kill_user::kill_user;
 pub(crate) use kill_user::of_user;
 pub use knock::knock;

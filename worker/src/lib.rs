@@ -1,6 +1,6 @@
 //! Everything of ours that runs inside a sandbox, in one static program of several modes: PID 1 (`init`), the
 //! worker (`work`), and helpers that it starts to act as the agent's user (`as-user`, `kill-user`,
-//! `list-files`, `count-files`).
+//! `list-files`, `count-files`, `count-open`).
 //!
 //! The worker leases one task, checks out its base, runs the agent, commits what the agent left, reports, and
 //! ends: one sandbox, one task. It listens nowhere and never holds a real key. What the agent leaves behind is

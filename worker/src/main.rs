@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Mode::Knock { socket } => helper::knock(&socket),
         Mode::Fortress { part } => fortress::main(part),
         Mode::Sweep { user, but, folders } => helper::sweep(user, &but, &folders),
+        Mode::CountOpen => helper::count_open(),
         Mode::CountFiles { folder, most } => helper::count_files(&folder, most),
         Mode::ListFiles { folder } => helper::list_files(&folder),
     }

@@ -110,7 +110,7 @@ fn at_limit(limit: Limit) -> String {
             ": the agent was ended when it had used up the sandbox's memory (`sandbox.memory_mb`)"
         }
         Limit::Files => ": the agent was ended when /work had as many files as it may (`sandbox.work_files`)",
-        Limit::Processes | Limit::Disk | Limit::Output | Limit::Time => "",
+        Limit::Processes | Limit::OpenFiles | Limit::Disk | Limit::Output | Limit::Time => "",
     };
     format!("limit_{limit}{what}")
 }

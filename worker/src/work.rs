@@ -172,7 +172,11 @@ async fn work(
     let (stopper, mailbox) = (Stopper::new(), Mailbox::default());
     let mut beside = beside(&begun, &stopper, &mailbox, &output, &drain);
     let (guard, struck) = Guard::new(places.clone(), service.limits, stopper.clone());
-    beside.0.extend([tokio::spawn(guard.clone().watch()), tokio::spawn(guard.count_files())]);
+    beside.0.extend([
+        tokio::spawn(guard.clone().watch()),
+        tokio::spawn(guard.clone().count_open()),
+        tokio::spawn(guard.count_files()),
+    ]);
     let attempt = Attempt {
         places,
         task: &begun.leased.task,

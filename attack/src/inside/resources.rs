@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the place's sandboxes may have: its `config.toml`.
-pub(crate) const SMALL: &str = "[sandbox]\nmemory_mb = 768\nwork_mb = 64\nwork_files = 5000\ntmp_mb = 64\nprocesses = 100\noutput_mb = 8\n";
+pub(crate) const SMALL: &str = "[sandbox]\nmemory_mb = 768\nwork_mb = 64\nwork_files = 5000\ntmp_mb = 64\nprocesses = 100\noutput_mb = 1\n";
 /// Seconds that a task may run that is to run over.
 pub(crate) const SHORT: &str = "3";
 
@@ -28,9 +28,9 @@ const MANY_FILES: usize = 20_000;
 /// Over [`SMALL`]'s rooms.
 const MUCH: usize = 160 << 20;
 
-/// What [`SMALL`] has of output; and over that, but no file that is over its own limit.
-pub(crate) const OUTPUT: u64 = 8 << 20;
-const MUCH_OUTPUT: usize = 48 << 20;
+/// What [`SMALL`] has of output, and far over that: little, since what is kept is searched for keys.
+pub(crate) const OUTPUT: u64 = 1 << 20;
+const MUCH_OUTPUT: usize = 8 << 20;
 
 /// Over [`SMALL`]'s memory, and less than the cgroup behind has.
 const MUCH_MEMORY: usize = 900 << 20;
