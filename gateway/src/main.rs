@@ -18,7 +18,8 @@ use gateway::{
     ledger::Ledger,
     prices::{PriceList, clerk},
     provider::Provider,
-    sockets, upstream,
+    sockets,
+    upstream::Wires,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -145,6 +146,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     doors.spawn(http::connections::run(socket, Arc::clone(&gateway), shutdown.clone()));
     // The coordinator may mint and revoke until the last stream has ended.
     let admin = tokio::spawn(http::admin::run(admin, Arc::clone(&gateway), gateway.cut.clone()));
+    tokio::spawn(Arc::clone(&gateway.wires).sweep());
     doors.close();
     tracing::info!("listening on {address}");
     // Where one started us it waits for this.
@@ -194,7 +196,7 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
         uploads: Arc::default(),
         anthropic: config.anthropic,
         openai: config.openai,
-        client: upstream::client(),
+        wires: Wires::new(),
         under_way: TaskTracker::new(),
         cut: CancellationToken::new(),
     }))

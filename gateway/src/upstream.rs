@@ -1,25 +1,10 @@
-//! The model's API at the other end: where it is, the real key for it, and the client that calls it.
+//! The model's API at the other end: where it is, the real key for it, and the connections to it.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hickory_resolver::TokioResolver;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
-    rt::{TokioExecutor, TokioTimer},
-};
 use protocol::Secret;
 
 use crate::{
@@ -27,15 +12,13 @@ use crate::{
     provider::Provider,
 };
 
-/// Time to connect, name resolution and TLS included.
-const CONNECT: Duration = Duration::from_secs(15);
-/// An idle connection is dropped before the far end does it, which would race with a request.
-const IDLE: Duration = Duration::from_secs(30);
+mod connect;
+mod wire;
+
+pub use wire::{Answer, Failure, Wires};
 
 /// The header that opens what is not open to all yet.
 const BETA: &str = "anthropic-beta";
-/// Bytes of an answer that are read at once.
-const READ_BYTES: usize = 2 * 1024;
 
 /// One provider's API.
 #[derive(Debug, Clone)]
@@ -137,7 +120,12 @@ impl Upstream {
         sent: &HeaderMap,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, http::Error> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base_url));
+        let base: Uri = self.base_url.parse()?;
+        let own_path = base.path().trim_end_matches('/');
+        let mut request = Request::builder().method(method).uri(format!("{own_path}{path}"));
+        if let Some(host) = host(&base) {
+            request = request.header(header::HOST, host);
+        }
         for (name, value) in sent {
             if name == BETA {
                 if let Some(open) = open_betas(value) {
@@ -196,6 +184,13 @@ impl Upstream {
     }
 }
 
+/// What stands in `host`: the port only where it is not the scheme's own.
+fn host(base: &Uri) -> Option<&str> {
+    let authority = base.authority()?;
+    let usual = if base.scheme_str() == Some("https") { 443 } else { 80 };
+    Some(if authority.port_u16() == Some(usual) { authority.host() } else { authority.as_str() })
+}
+
 fn is_closed(beta: &str) -> bool {
     let beta = beta.to_ascii_lowercase();
     CLOSED_BETAS.iter().any(|closed| beta.starts_with(closed))
@@ -242,122 +237,9 @@ fn passes_downward(name: &HeaderName) -> bool {
         || name.starts_with("x-ratelimit-")
 }
 
-/// Calls upstreams over HTTP/1.1, with connections kept.
-pub type UpstreamClient = Client<Timed<HttpsConnector<HttpConnector<Resolver>>>, Full<Bytes>>;
-
-/// The client of all upstreams. Certificates are checked against the system's, or, where it has none, against
-/// Mozilla's. A proxy of the environment is not used: name its address as the base URL where there must be one.
-#[must_use]
-pub fn client() -> UpstreamClient {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver::from_system());
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    let builder = match HttpsConnectorBuilder::new().with_native_roots() {
-        Ok(builder) => builder,
-        Err(error) => {
-            tracing::warn!("the system's certificates are not usable ({error}): using Mozilla's");
-            HttpsConnectorBuilder::new().with_webpki_roots()
-        }
-    };
-    let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        // Answers mostly trickle; with many open a large buffer for each is what the memory goes to.
-        .http1_read_buf_exact_size(READ_BYTES)
-        .build(Timed(connector, CONNECT))
-}
-
-/// Gives up a connection that is not ready in time: a server that accepts and then says nothing is not reached.
-#[derive(Debug, Clone)]
-pub struct Timed<C>(C, Duration);
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-impl<C> tower_service::Service<Uri> for Timed<C>
-where
-    C: tower_service::Service<Uri, Error = BoxError>,
-    C::Future: Send + 'static,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, time) = (self.0.call(uri), self.1);
-        Box::pin(async move {
-            let late = || format!("no connection within {} s", time.as_secs());
-            tokio::time::timeout(time, connecting).await.unwrap_or_else(|_| Err(late().into()))
-        })
-    }
-}
-
-/// Names to addresses without the C library, which a static program cannot ask safely.
-#[derive(Debug, Clone)]
-pub struct Resolver(Option<Arc<TokioResolver>>);
-
-impl Resolver {
-    fn from_system() -> Self {
-        let built = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
-        if let Err(error) = &built {
-            tracing::warn!("names cannot be resolved: /etc/resolv.conf is not usable: {error}");
-        }
-        Self(built.ok().map(Arc::new))
-    }
-}
-
-impl tower_service::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolver = self.0.clone();
-        Box::pin(async move {
-            let resolver = resolver.ok_or_else(|| std::io::Error::other("/etc/resolv.conf is not usable"))?;
-            let found = resolver.lookup_ip(name.as_str()).await.map_err(std::io::Error::other)?;
-            Ok(found.iter().map(|ip| SocketAddr::new(ip, 0)).collect::<Vec<_>>().into_iter())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tower_service::Service as _;
-
     use super::*;
-
-    #[derive(Clone)]
-    struct Mute;
-
-    impl tower_service::Service<Uri> for Mute {
-        type Response = ();
-        type Error = BoxError;
-        type Future = std::future::Pending<Result<(), BoxError>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Uri) -> Self::Future {
-            std::future::pending()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_that_says_nothing_is_given_up() {
-        let connected = Timed(Mute, Duration::from_millis(1)).call(Uri::from_static("https://x")).await;
-        assert!(connected.unwrap_err().to_string().contains("no connection within"));
-    }
 
     #[test]
     fn closed_betas_are_taken_out_and_named() {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Either, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 
 use crate::{
     Gateway,
@@ -16,7 +16,7 @@ use crate::{
     http::{BODY_BYTES, Upload},
     ledger::NoMoney,
     refusal::Refusal,
-    upstream::{Upstream, UpstreamClient},
+    upstream::{Answer, Failure, Upstream, Wires},
 };
 
 mod lesson;
@@ -41,16 +41,14 @@ const ERROR_BYTES: usize = 256 * 1024;
 
 /// An answer's body, no longer compressed.
 type Answered =
-    Either<Incoming, StreamBody<Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>>>;
+    Either<Answer, StreamBody<Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>>>;
 
-/// Why there is no answer.
-type Failure = hyper_util::client::legacy::Error;
 /// Why a body broke off.
 type AnswerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Takes an answer apart that comes compressed, though nobody asked for that. What cannot be read is left as it
 /// is, and still says so in its headers.
-fn decoded(answer: http::Response<Incoming>) -> http::Response<Answered> {
+fn decoded(answer: http::Response<Answer>) -> http::Response<Answered> {
     let (mut parts, body) = answer.into_parts();
     let body = match Encoding::of(&parts.headers) {
         Ok(Some(encoding)) => {
@@ -88,13 +86,13 @@ impl Ways {
     /// The answer, whatever it is, of the first upstream that could be reached, or why the last could not be.
     async fn ask(
         self,
-        client: &UpstreamClient,
-    ) -> (Arc<Upstream>, Result<http::Response<Incoming>, Failure>) {
+        wires: &Arc<Wires>,
+    ) -> (Arc<Upstream>, Result<http::Response<Answer>, Failure>) {
         let Self { first: mut way, others } = self;
         let mut others = others.into_iter();
         loop {
-            match (client.request(way.request).await, others.next()) {
-                (Err(error), Some(next)) if error.is_connect() => {
+            match (wires.ask(&way.upstream, way.request).await, others.next()) {
+                (Err(error @ Failure::Unsent(_)), Some(next)) => {
                     tracing::warn!(
                         "{}; trying {}",
                         unreachable(&way.upstream, &error).message(),
@@ -133,13 +131,13 @@ async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal
     if let Some(metered) = &mut metered {
         metered.sending();
     }
-    let (upstream, answer) = ways.ask(&gateway.client).await;
+    let (upstream, answer) = ways.ask(&gateway.wires).await;
     drop(upload);
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            if error.is_connect() {
-                // Nothing was sent, so nothing can be billed.
+            if matches!(error, Failure::Unsent(_)) {
+                // So nothing can be billed.
                 release(metered);
             }
             return Err(unreachable(&upstream, &error));
@@ -238,11 +236,7 @@ async fn refused(upstream: &Upstream, answer: http::Response<Answered>) -> Resul
 }
 
 fn unreachable(upstream: &Upstream, error: &Failure) -> Refusal {
-    let mut why: &dyn std::error::Error = error;
-    while let Some(source) = why.source() {
-        why = source;
-    }
-    let base = &upstream.base_url;
+    let (base, why) = (&upstream.base_url, error.cause());
     let sentence =
         format!("{base} cannot be reached: {why}: see that it is right, and that this machine is online");
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", sentence)
