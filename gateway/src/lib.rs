@@ -28,7 +28,7 @@ use ledger::Ledger;
 use prices::PriceList;
 use provider::Provider;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use upstream::{Upstreams, Wires};
+use upstream::Upstreams;
 
 /// What all doors share.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ pub struct Gateway {
     pub anthropic: Upstreams,
     /// OpenAI's API.
     pub openai: Upstreams,
-    /// The connections to both.
-    pub wires: Arc<Wires>,
     /// Requests that are not settled yet, also those whose client has gone.
     pub under_way: TaskTracker,
     /// Ends them: what is not settled by then is charged by its reservation.

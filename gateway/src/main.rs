@@ -14,12 +14,11 @@ use clap::Parser;
 use gateway::{
     Gateway,
     config::Config,
-    http,
+    http::{self, lanes::Lanes},
     ledger::Ledger,
     prices::{PriceList, clerk},
     provider::Provider,
     sockets,
-    upstream::Wires,
 };
 use protocol::settings::{EXIT_BAD_CONFIGURATION, Faults, Settings, Sources};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -46,7 +45,8 @@ struct Arguments {
     look_up_prices: bool,
 }
 
-#[tokio::main]
+/// This thread accepts and serves the coordinator; agents are served by [`Lanes`].
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -137,16 +137,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let gateway = open(config)?;
 
     let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
+    let lanes = Arc::new(Lanes::start().context("no thread can be started")?);
     let tcp = tcp.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {error}");
         }
     });
-    doors.spawn(http::connections::run(tcp, Arc::clone(&gateway), shutdown.clone()));
-    doors.spawn(http::connections::run(socket, Arc::clone(&gateway), shutdown.clone()));
+    doors.spawn(http::connections::run(tcp, Arc::clone(&gateway), Arc::clone(&lanes), shutdown.clone()));
+    doors.spawn(http::connections::run(socket, Arc::clone(&gateway), Arc::clone(&lanes), shutdown.clone()));
     // The coordinator may mint and revoke until the last stream has ended.
     let admin = tokio::spawn(http::admin::run(admin, Arc::clone(&gateway), gateway.cut.clone()));
-    tokio::spawn(Arc::clone(&gateway.wires).sweep());
     doors.close();
     tracing::info!("listening on {address}");
     // Where one started us it waits for this.
@@ -163,6 +163,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     gateway.under_way.close();
     let settled = async {
         doors.wait().await;
+        lanes.empty().await;
         gateway.under_way.wait().await;
     };
     if tokio::time::timeout(GRACE, settled).await.is_err() {
@@ -196,7 +197,6 @@ fn open(config: Config) -> anyhow::Result<Arc<Gateway>> {
         uploads: Arc::default(),
         anthropic: config.anthropic,
         openai: config.openai,
-        wires: Wires::new(),
         under_way: TaskTracker::new(),
         cut: CancellationToken::new(),
     }))

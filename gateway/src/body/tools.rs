@@ -1,6 +1,9 @@
 //! Takes tools out that run on the provider's side, and mends what named them.
 
-use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
+};
 
 use serde_json::{Value, json, value::RawValue};
 
@@ -33,6 +36,8 @@ pub(super) fn strip(api: Api, fields: &mut Fields<'_>, hashes: &RandomState) -> 
     let bytes = u64::try_from(tools.len()).unwrap_or(u64::MAX / 4);
     let kept = look.kept(tools)?;
     if !look.removed.is_empty() {
+        let own = |(name, tool): Named<'_>| (name, Cow::Owned(tool.into_owned()));
+        let kept: Vec<Named<'_>> = kept.into_iter().map(own).collect();
         replace(api, fields, &kept)?;
     }
     let Look { removed, hasher, typed, deferred, .. } = look;
@@ -48,7 +53,7 @@ pub(super) fn run_elsewhere(api: Api, tools: &str) -> Result<bool, String> {
 }
 
 /// Puts the tools that were kept in the place of all, and mends what named others.
-fn replace(api: Api, fields: &mut Fields<'_>, kept: &[Named]) -> Result<(), String> {
+fn replace(api: Api, fields: &mut Fields<'_>, kept: &[Named<'_>]) -> Result<(), String> {
     let malformed = |error: serde_json::Error| error.to_string();
     let choice: Option<Value> = fields.get("tool_choice");
     if kept.is_empty() {
@@ -71,7 +76,7 @@ fn replace(api: Api, fields: &mut Fields<'_>, kept: &[Named]) -> Result<(), Stri
     Ok(())
 }
 
-type Named = (Option<String>, Box<RawValue>);
+type Named<'a> = (Option<String>, Cow<'a, RawValue>);
 
 /// Goes through tools.
 struct Look {
@@ -83,7 +88,7 @@ struct Look {
 }
 
 impl Look {
-    fn kept(&mut self, tools: &str) -> Result<Vec<Named>, String> {
+    fn kept<'a>(&mut self, tools: &'a str) -> Result<Vec<Named<'a>>, String> {
         let wrong = |error: serde_json::Error| format!("tools: {error}");
         let tools: Vec<&RawValue> = serde_json::from_str(tools).map_err(wrong)?;
         tools.len().hash(&mut self.hasher);
@@ -119,8 +124,8 @@ impl Look {
                 (name, value).hash(&mut self.hasher);
             }
             let tool = match self.removed.len() == before {
-                true => raw.to_owned(),
-                false => serde_json::value::to_raw_value(&tool).map_err(wrong)?,
+                true => Cow::Borrowed(raw),
+                false => Cow::Owned(serde_json::value::to_raw_value(&tool).map_err(wrong)?),
             };
             kept.push((name, tool));
         }

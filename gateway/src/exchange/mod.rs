@@ -84,10 +84,7 @@ pub struct Ways {
 
 impl Ways {
     /// The answer, whatever it is, of the first upstream that could be reached, or why the last could not be.
-    async fn ask(
-        self,
-        wires: &Arc<Wires>,
-    ) -> (Arc<Upstream>, Result<http::Response<Answer>, Failure>) {
+    async fn ask(self, wires: &Arc<Wires>) -> (Arc<Upstream>, Result<http::Response<Answer>, Failure>) {
         let Self { first: mut way, others } = self;
         let mut others = others.into_iter();
         loop {
@@ -121,17 +118,17 @@ pub struct Call {
 ///
 /// # Errors
 /// What the client is told when there is no answer.
-pub async fn start(gateway: &Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
-    Outliving::new(gateway, exchange(Arc::clone(gateway), call)).await
+pub async fn start(gateway: &Arc<Gateway>, wires: &Arc<Wires>, call: Call) -> Result<Response, Refusal> {
+    Outliving::new(gateway, exchange(Arc::clone(gateway), Arc::clone(wires), call)).await
 }
 
-async fn exchange(gateway: Arc<Gateway>, call: Call) -> Result<Response, Refusal> {
+async fn exchange(gateway: Arc<Gateway>, wires: Arc<Wires>, call: Call) -> Result<Response, Refusal> {
     let under_way = gateway.under_way.token();
     let Call { ways, upload, mut metered } = call;
     if let Some(metered) = &mut metered {
         metered.sending();
     }
-    let (upstream, answer) = ways.ask(&gateway.wires).await;
+    let (upstream, answer) = ways.ask(&wires).await;
     drop(upload);
     let answer = match answer {
         Ok(answer) => answer,

@@ -22,7 +22,7 @@ use crate::{
     meter::Meter,
     provider::{Api, Provider},
     refusal::Refusal,
-    upstream::{self, Upstream},
+    upstream::{self, Upstream, Wires},
 };
 
 /// Where a request leads.
@@ -60,7 +60,11 @@ fn route(parts: &Parts) -> Route {
 }
 
 /// Answers one request.
-pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response {
+pub(super) async fn serve(
+    gateway: &Arc<Gateway>,
+    wires: &Arc<Wires>,
+    request: Request<Incoming>,
+) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::HEAD && parts.uri.path() == "/" {
         // Claude Code asks so whether anyone is there, without a key.
@@ -80,8 +84,8 @@ pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
         )),
         Route::Balance => holder(gateway, &parts.headers)
             .map(|holder| Json(gateway.ledger.balance(&holder)).into_response()),
-        Route::Models(provider) => models(gateway, provider, &parts).await,
-        Route::Model(api) => model(gateway, api, parts, body).await,
+        Route::Models(provider) => models(gateway, wires, provider, &parts).await,
+        Route::Model(api) => model(gateway, wires, api, parts, body).await,
     };
     answered.unwrap_or_else(|refusal| refusal.response(provider))
 }
@@ -135,15 +139,26 @@ fn usable(gateway: &Gateway, provider: Provider) -> Result<(), Refusal> {
     gateway.upstreams(provider).usable().next().map(|_| ()).ok_or_else(|| no_key(gateway, provider))
 }
 
-async fn models(gateway: &Arc<Gateway>, provider: Provider, parts: &Parts) -> Result<Response, Refusal> {
+async fn models(
+    gateway: &Arc<Gateway>,
+    wires: &Arc<Wires>,
+    provider: Provider,
+    parts: &Parts,
+) -> Result<Response, Refusal> {
     holder(gateway, &parts.headers)?;
     let ways = ways(gateway, provider, |upstream| {
         upstream.request(Method::GET, "/v1/models", &parts.headers, Bytes::new())
     })?;
-    exchange::start(gateway, Call { ways, upload: None, metered: None }).await
+    exchange::start(gateway, wires, Call { ways, upload: None, metered: None }).await
 }
 
-async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -> Result<Response, Refusal> {
+async fn model(
+    gateway: &Arc<Gateway>,
+    wires: &Arc<Wires>,
+    api: Api,
+    parts: Parts,
+    body: Incoming,
+) -> Result<Response, Refusal> {
     let provider = api.provider();
     let holder = holder(gateway, &parts.headers)?;
     usable(gateway, provider)?;
@@ -181,7 +196,7 @@ async fn model(gateway: &Arc<Gateway>, api: Api, parts: Parts, body: Incoming) -
     };
     let ways =
         ways(gateway, provider, |upstream| upstream.request(Method::POST, &path, &headers, body.clone()))?;
-    exchange::start(gateway, Call { ways, upload: Some(upload), metered }).await
+    exchange::start(gateway, wires, Call { ways, upload: Some(upload), metered }).await
 }
 
 fn unpriced(model: &str) -> Refusal {

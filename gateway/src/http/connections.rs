@@ -5,34 +5,55 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::serve::Listener;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
-use super::agents;
-use crate::Gateway;
+use super::{
+    agents,
+    lanes::{Lanes, Moves},
+};
+use crate::{Gateway, upstream::Wires};
 
 /// How long the head of a request may take; between two requests a connection may wait as long.
 const HEAD: Duration = Duration::from_secs(120);
 
-/// Serves agents until `shutdown`, then until their streams have ended, or the gateway is cut.
-pub async fn run<L: Listener>(mut listener: L, gateway: Arc<Gateway>, shutdown: CancellationToken) {
-    let connections = TaskTracker::new();
+/// Serves agents until `shutdown`; then `lanes` have those that are still there.
+pub async fn run<L>(mut listener: L, gateway: Arc<Gateway>, lanes: Arc<Lanes>, shutdown: CancellationToken)
+where
+    L: Listener<Io: Moves>,
+{
     loop {
         let (io, _) = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return,
         };
-        connections.spawn(serve::<L>(io, Arc::clone(&gateway), shutdown.clone()));
+        let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
+        match (io.loosen(), lanes.emptiest()) {
+            (Ok(loose), Some(lane)) => {
+                let wires = Arc::clone(&lane.wires);
+                lane.spawn(async move {
+                    match L::Io::join(loose) {
+                        Ok(io) => serve(io, gateway, wires, shutdown).await,
+                        Err(error) => tracing::warn!("a connection is dropped: {error}"),
+                    }
+                });
+            }
+            (Err(error), _) => tracing::warn!("a connection is dropped: {error}"),
+            (_, None) => tracing::error!("a connection is dropped: nobody serves"),
+        }
     }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
 }
 
-async fn serve<L: Listener>(io: L::Io, gateway: Arc<Gateway>, shutdown: CancellationToken) {
+async fn serve(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    gateway: Arc<Gateway>,
+    wires: Arc<Wires>,
+    shutdown: CancellationToken,
+) {
     let service = service_fn(|request| {
-        let gateway = Arc::clone(&gateway);
+        let (gateway, wires) = (Arc::clone(&gateway), Arc::clone(&wires));
         // In a box of its own, which goes with the answer's head: what a connection keeps stays small.
-        async move { Ok::<_, Infallible>(Box::pin(agents::serve(&gateway, request)).await) }
+        async move { Ok::<_, Infallible>(Box::pin(agents::serve(&gateway, &wires, request)).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -3,6 +3,7 @@
 pub mod admin;
 mod agents;
 pub mod connections;
+pub mod lanes;
 mod uploads;
 
 pub use uploads::{Upload, Uploads};

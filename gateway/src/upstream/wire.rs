@@ -57,12 +57,14 @@ impl Failure {
     }
 }
 
+/// Connections that nobody uses, by the base URL, the longest idle first.
+type Idle = HashMap<String, Vec<(Instant, Box<Wire>)>>;
+
 /// The connections to all upstreams, HTTP/1.1.
 #[derive(Debug)]
 pub struct Wires {
     connector: Connector,
-    /// Those that nobody uses, by the base URL, the longest idle first.
-    idle: Mutex<HashMap<String, Vec<(Instant, Box<Wire>)>>>,
+    idle: Mutex<Idle>,
 }
 
 impl Wires {
@@ -72,7 +74,13 @@ impl Wires {
         Arc::new(Self { connector: Connector::new(), idle: Mutex::default() })
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<String, Vec<(Instant, Box<Wire>)>>> {
+    /// Others that connect in the same way.
+    #[must_use]
+    pub fn apart(&self) -> Arc<Self> {
+        Arc::new(Self { connector: self.connector.clone(), idle: Mutex::default() })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,10 +103,15 @@ impl Wires {
     pub async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(IDLE / 2).await;
-            for wires in self.idle().values_mut() {
-                wires.retain(|(since, _)| since.elapsed() < IDLE);
-                wires.shrink_to_fit();
-            }
+            self.let_go(IDLE);
+        }
+    }
+
+    /// Drops what nobody has used for this long.
+    fn let_go(&self, idle: Duration) {
+        for wires in self.idle().values_mut() {
+            wires.retain(|(since, _)| since.elapsed() < idle);
+            wires.shrink_to_fit();
         }
     }
 
@@ -236,5 +249,100 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::mpsc,
+    };
+
+    use super::*;
+    use crate::provider::Provider;
+
+    /// A server that counts its connections. After so many requests it closes one when it is told to.
+    async fn server(requests: usize) -> (Arc<Upstream>, Arc<AtomicUsize>, mpsc::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}", listener.local_addr().unwrap());
+        let (count, (close, mut told)) = (Arc::<AtomicUsize>::default(), mpsc::channel(1));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let serving = tokio::spawn(async move {
+                    for _ in 0..requests {
+                        let mut head = Vec::new();
+                        while !head.ends_with(b"\r\n\r\n") {
+                            head.push(connection.read_u8().await.unwrap());
+                        }
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                        connection.write_all(answer).await.unwrap();
+                    }
+                    connection
+                });
+                if requests != usize::MAX {
+                    let connection = serving.await.unwrap();
+                    told.recv().await.unwrap();
+                    drop(connection);
+                }
+            }
+        });
+        let to = Upstream { provider: Provider::OpenAi, base_url, credential: None, key_name: String::new() };
+        (Arc::new(to), count, close)
+    }
+
+    async fn ask(wires: &Arc<Wires>, to: &Arc<Upstream>) -> Bytes {
+        let request = to.request(http::Method::GET, "/", &http::HeaderMap::new(), Bytes::new()).unwrap();
+        wires.ask(to, request).await.unwrap().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again() {
+        let (to, count, _told) = server(usize::MAX).await;
+        let wires = Wires::new();
+        for _ in 0..5 {
+            assert_eq!(ask(&wires, &to).await, "hello");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        // Two at once need two.
+        let request = || to.request(http::Method::GET, "/", &http::HeaderMap::new(), Bytes::new()).unwrap();
+        let (one, other) = tokio::try_join!(wires.ask(&to, request()), wires.ask(&to, request())).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        // What is not read to its end is not kept.
+        drop(one);
+        other.collect().await.unwrap();
+        assert_eq!(wires.idle()[&to.base_url].len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_not() {
+        let (to, count, close) = server(1).await;
+        let wires = Wires::new();
+        for round in 1..=3 {
+            assert_eq!(ask(&wires, &to).await, "hello");
+            assert_eq!(count.load(Ordering::SeqCst), round);
+            assert_eq!(wires.idle()[&to.base_url].len(), 1);
+            close.send(()).await.unwrap();
+            close.reserve().await.unwrap();
+            // Lets the runtime hear of it from the system.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_idle_for_long_is_let_go() {
+        let (to, _count, _told) = server(usize::MAX).await;
+        let wires = Wires::new();
+        ask(&wires, &to).await;
+        wires.let_go(IDLE);
+        assert_eq!(wires.idle()[&to.base_url].len(), 1);
+        wires.let_go(Duration::ZERO);
+        assert_eq!(wires.idle()[&to.base_url].len(), 0);
     }
 }
