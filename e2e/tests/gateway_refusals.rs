@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use e2e::{Agent, Place};
 use jiff::Timestamp;
-use protocol::client::{AdminClient, Endpoint};
+use protocol::{
+    client::{AdminClient, Endpoint},
+    keys::{KeyLimits, MintKey},
+};
 use serde_json::Value;
 
 /// How long an agent may go on when it has been refused.
@@ -34,13 +37,13 @@ fn turns(agent: Agent) -> String {
         usage = {{ input = 1000, output = {output} }}
         [[turn.tool]]
         name = "bash"
-        input = {{ command = "echo one > first.txt; case $(git branch --show-current) in *revoked) sleep 3;; esac", description = "The first turn" }}
+        input = {{ command = "echo one > first.txt; case $(git branch --show-current) in *revoked|*expired) sleep 3;; esac", description = "The first turn" }}
         [[turn.tool.or]]
         name = "Bash"
-        input = {{ command = "echo one > first.txt; case $(git branch --show-current) in *revoked) sleep 3;; esac", description = "The first turn" }}
+        input = {{ command = "echo one > first.txt; case $(git branch --show-current) in *revoked|*expired) sleep 3;; esac", description = "The first turn" }}
         [[turn.tool.or]]
         name = "exec_command"
-        input = {{ cmd = "echo one > first.txt; case $(git branch --show-current) in *revoked) sleep 3;; esac" }}
+        input = {{ cmd = "echo one > first.txt; case $(git branch --show-current) in *revoked|*expired) sleep 3;; esac" }}
 
         [[turn]]
         text = "Nobody was refused."
@@ -108,13 +111,33 @@ fn asked(place: &Place) -> usize {
     place.model_log().iter().filter(|request| routes.iter().any(|route| request["route"] == *route)).count()
 }
 
-fn revoke(place: &Place, id: &str) {
+/// Has the gateway's admin door do something to a task's key while its first turn's tool runs.
+fn at_the_door<T>(place: &Place, id: &str, act: impl AsyncFnOnce(AdminClient) -> T) -> T {
     place.start_cli(&["logs", "-f", id]).wait_for("The first turn.");
     let door: Endpoint =
         format!("unix://{}", place.run_folder().join("gateway-admin.sock").display()).parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let revoked = async { AdminClient::new(door).unwrap().revoke(&id.parse().unwrap(), 1).await };
-    runtime.block_on(revoked).unwrap();
+    runtime.block_on(act(AdminClient::new(door).unwrap()))
+}
+
+fn revoke(place: &Place, id: &str) {
+    at_the_door(place, id, async |door| door.revoke(&id.parse().unwrap(), 1).await.unwrap());
+}
+
+/// Mints the key again, as one whose time is over.
+fn expire(place: &Place, id: &str) {
+    let born = place.task(id)["created_at"].as_str().unwrap().parse().unwrap();
+    let key = MintKey {
+        task: id.parse().unwrap(),
+        born: Some(born),
+        attempt: 1,
+        first: None,
+        queue: "sample".parse().unwrap(),
+        budget_usd: "40".parse().unwrap(),
+        expires_at: Timestamp::now(),
+        limits: KeyLimits::default(),
+    };
+    at_the_door(place, id, async |door| door.mint(&key).await.unwrap());
 }
 
 fn an_agent_obeys(agent: Agent) {
@@ -123,7 +146,11 @@ fn an_agent_obeys(agent: Agent) {
     refused.ends("spent", "1.80504", |_| {}, "budget_spent: ", "budget_spent");
     // The first turn passes the budget in the middle of its stream.
     refused.ends("cut", "1.5004", |_| {}, "has passed its budget", "budget_spent");
-    refused.ends("revoked", "40", |place| revoke(place, "revoked"), "key_revoked: ", "key_revoked");
+    refused.ends("revoked", "40", |place| revoke(place, "revoked"), "was revoked", "key_revoked");
+    // Each task of opencode's is seven seconds of its own start.
+    if !matches!(agent, Agent::Opencode) {
+        refused.ends("expired", "40", |place| expire(place, "expired"), "has expired", "key_revoked");
+    }
 }
 
 /// What a provider says of its rates passes, and a few attempts are all.
