@@ -1,6 +1,13 @@
 //! The real key is nowhere but in what goes to the upstream.
 
+use std::process::Stdio;
+
+use rustix::process::geteuid;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+};
 
 use crate::house::{House, Piece, REAL_KEY, RawModel, question, soon};
 
@@ -85,4 +92,28 @@ async fn no_core_file_holds_a_key() {
     let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+}
+
+#[tokio::test]
+async fn nobody_of_its_user_reads_its_memory() {
+    // Root reads everybody's: here it is a user like others.
+    let user: &[&str] =
+        if geteuid().is_root() { &["setpriv", "--bounding-set=-all", "--inh-caps=-all"] } else { &["env"] };
+    let reads = async |process: u32| {
+        let file = format!("/proc/{process}/environ");
+        let output = Command::new(user[0]).args(&user[1..]).args(["cat", &file]).output().await.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).contains(REAL_KEY))
+    };
+    let house = House::before("http://127.0.0.1:9");
+    let gateway = house.open_by(user).await;
+    assert_eq!(reads(gateway.process.id().unwrap()).await, (false, false));
+    // What everybody else's program gives away.
+    let mut other = Command::new(user[0]);
+    other.args(&user[1..]).arg("cat").env("KEY", REAL_KEY).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut other = other.kill_on_drop(true).spawn().unwrap();
+    // It has become that program when it repeats what it is told.
+    let mut told = [0];
+    other.stdin.as_mut().unwrap().write_all(b"x").await.unwrap();
+    other.stdout.as_mut().unwrap().read_exact(&mut told).await.unwrap();
+    assert_eq!(reads(other.id().unwrap()).await, (true, true));
 }

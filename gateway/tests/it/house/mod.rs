@@ -94,10 +94,17 @@ impl House {
     }
 
     pub(crate) fn command(&self) -> Command {
+        self.command_by(&[])
+    }
+
+    /// Started by another program, which becomes it.
+    fn command_by(&self, by: &[&str]) -> Command {
         let file = self.folder.path().join("config.toml");
         std::fs::write(&file, &self.config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_code-workers-gateway"));
+        let mut words = by.iter().copied().chain([env!("CARGO_BIN_EXE_code-workers-gateway")]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .env_clear()
             .env("HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.folder.path().join("run"))
@@ -115,7 +122,11 @@ impl House {
     }
 
     pub(crate) async fn open(&self) -> Gateway {
-        let mut process = self.command().spawn().unwrap();
+        self.open_by(&[]).await
+    }
+
+    pub(crate) async fn open_by(&self, by: &[&str]) -> Gateway {
+        let mut process = self.command_by(by).spawn().unwrap();
         let line = line_with(process.stderr.take().unwrap(), "listening on ").await;
         let socket = self.socket("gateway.sock");
         let admin = Endpoint::Unix(self.socket("gateway-admin.sock"));
