@@ -22,7 +22,7 @@ use rustix::{
 };
 
 /// The longest that anything is waited for; far over what it takes, so that only a hang meets it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The time between SIGTERM and SIGKILL when a scenario ends.
 const GRACE: Duration = Duration::from_secs(20);
 
