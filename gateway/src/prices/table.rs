@@ -13,8 +13,8 @@ const LONGEST_INPUT: u64 = 16_000_000;
 /// them: no request can ask for one.
 const UNCOUNTED: [UsageKey; 2] = [UsageKey::OUTPUT_CITATION_TOKENS, UsageKey::OUTPUT_REASONING_TOKENS];
 
-/// What the table says of a model, or `None` where it does not know it or prices it by what is not counted here. The address tells whose models an upstream
-/// serves, where it is neither Anthropic nor OpenAI itself.
+/// What the table says of a model, or `None` where it does not know it or prices it by what is not counted here. The
+/// address tells whose models an upstream serves, where it is neither Anthropic nor OpenAI itself.
 #[must_use]
 pub fn look_up(provider: Provider, base_url: &str, model: &str) -> Option<ModelPrice> {
     let named = Calculator::bundled().find_provider(None, Some(base_url)).ok().flatten();
